@@ -1,0 +1,276 @@
+"""``validate``, ``run``, ``runs``, ``show``, ``watch``, ``logs``."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ekiden_cli.console import command, err, note, out, print_json
+from ekiden_cli.errors import CliError, Exit, usage
+from ekiden_cli.options import Cloud, Json, Stack
+
+if TYPE_CHECKING:
+    from ekiden_cli.api import ApiClient, View
+    from ekiden_cli.graphs import SpecFile
+
+RunId = Annotated[str, typer.Argument(metavar="RUN", help="Id of a run; `latest` is the newest one.")]
+SpecPath = Annotated[Path, typer.Argument(metavar="SPEC", help="Pipeline spec (YAML).", dir_okay=False)]
+STAGES = ("export", "process", "train", "deploy")
+
+
+@command
+def validate(spec: SpecPath, json_output: Json = False) -> None:
+    """Check a spec: every fault with its path, before anything costs money.
+
+    If graph.source is a local folder, its labels and properties are checked against the spec too. Exit code
+    2 if there is a fault.
+
+    Examples:
+
+        ekiden validate spec.yaml
+
+        ekiden validate spec.yaml --json
+    """
+    from ekiden_cli.graphs import read_spec
+
+    try:
+        found = read_spec(spec)
+    except CliError as error:
+        if not json_output or error.code != "INVALID_SPEC":
+            raise
+        faults = [{"path": path, "message": message} for path, message in error.faults]
+        print_json({"valid": False, "faults": faults})
+        raise typer.Exit(int(Exit.USAGE)) from None
+    if json_output:
+        print_json({"valid": True, "faults": []})
+        return
+    target = found.spec.targets[0]
+    where = f"{len(found.files())} files in {found.folder}" if found.folder else found.spec.graph.source
+    out().print(
+        f"{spec} is valid: predict {target.property} of ({')-('.join(target.edge)}) from {where}",
+        markup=False, soft_wrap=True,
+    )  # fmt: skip
+
+
+@command
+def run(
+    spec: SpecPath,
+    watch: Annotated[bool, typer.Option("--watch", "-w", help="Follow the run to its end.")] = False,
+    cloud: Cloud = None,
+    stack: Stack = None,
+    json_output: Json = False,
+) -> None:
+    """Run a pipeline: upload the graph if it is local, submit the spec, and follow it with --watch.
+
+    Without --watch the command returns as soon as the run is accepted. With it, the exit code is 1 if the
+    run fails. Ctrl-C stops the watching, never the run.
+
+    Examples:
+
+        ekiden run spec.yaml --watch
+
+        ekiden run spec.yaml --json
+
+        ekiden run spec.yaml --cloud aws --stack ekiden-prod
+    """
+    from ekiden_cli.graphs import read_spec
+
+    found = read_spec(spec)
+    from ekiden_cli.connect import connect
+
+    client = connect(cloud, stack)
+    accepted = submit(client, found)
+    run_id = str(accepted["run_id"])
+    if watch:
+        _follow(client, run_id, json_output)
+    elif json_output:
+        print_json(accepted)
+    else:
+        out().print(run_id, markup=False)
+        note(f"next  ekiden watch {run_id}")
+
+
+@command
+def runs(
+    status: Annotated[
+        str | None, typer.Option(metavar="STATUS", help="Only RUNNING, SUCCEEDED, FAILED or CANCELLED.")
+    ] = None,
+    limit: Annotated[int, typer.Option(help="At most so many.", min=1, max=100)] = 20,
+    cloud: Cloud = None,
+    stack: Stack = None,
+    json_output: Json = False,
+) -> None:
+    """List runs, newest first.
+
+    Examples:
+
+        ekiden runs
+
+        ekiden runs --status FAILED --limit 5 --json
+    """
+    from ekiden_cli.connect import connect
+
+    listed = connect(cloud, stack).list_runs(status=status.upper() if status else None, limit=limit)
+    if json_output:
+        print_json(listed)
+        return
+    if not listed["runs"]:
+        note(
+            "no runs"
+            + (
+                f" with status {status.upper()}"
+                if status
+                else " yet: start one with `ekiden run SPEC --watch`"
+            )
+        )
+        return
+    from ekiden_cli.render import runs_table
+
+    out().print(runs_table(listed["runs"]))
+
+
+@command
+def show(run_id: RunId, cloud: Cloud = None, stack: Stack = None, json_output: Json = False) -> None:
+    """Show one run: stages, times, evaluation beside the baselines, where its files are, and why it failed.
+
+    Examples:
+
+        ekiden show latest
+
+        ekiden show movielens-20261120-101500-abcdef --json
+    """
+    from ekiden_cli.connect import connect
+
+    client = connect(cloud, stack)
+    view = client.get_run(_named(client, run_id))
+    if json_output:
+        print_json(view)
+        return
+    from ekiden_cli.render import run_panel
+
+    out().print(run_panel(view))
+
+
+@command
+def watch(run_id: RunId, cloud: Cloud = None, stack: Stack = None, json_output: Json = False) -> None:
+    """Follow a run to its end. Exit code 1 if it fails; Ctrl-C leaves it running.
+
+    Examples:
+
+        ekiden watch latest
+
+        ekiden watch movielens-20261120-101500-abcdef --json
+    """
+    from ekiden_cli.connect import connect
+
+    client = connect(cloud, stack)
+    _follow(client, _named(client, run_id), json_output)
+
+
+@command
+def logs(
+    run_id: RunId,
+    stage: Annotated[
+        str | None, typer.Option(metavar="STAGE", help="Only export, process, train or deploy.")
+    ] = None,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the run ends.")] = False,
+    cloud: Cloud = None,
+    stack: Stack = None,
+    json_output: Json = False,
+) -> None:
+    """Print what a run's jobs wrote.
+
+    With --follow and --json each line is a JSON document of its own.
+
+    Examples:
+
+        ekiden logs latest --stage train
+
+        ekiden logs latest --follow
+    """
+    if stage is not None and stage not in STAGES:
+        raise usage(f"there is no stage {stage[:40]!r}", f"use one of {', '.join(STAGES)}")
+    from ekiden_cli.connect import connect
+    from ekiden_cli.logs import read
+
+    client = connect(cloud, stack)
+    read(
+        client,
+        _named(client, run_id),
+        stage=stage,
+        follow=follow,
+        as_json=json_output,
+        write=sys.stdout.write,
+    )
+
+
+# -- shared with the demo
+
+
+def submit(client: ApiClient, found: SpecFile) -> View:
+    """Upload the local graph of a spec, if it has one, and submit the spec; return the API's answer."""
+    document = found.spec.model_dump(mode="json", exclude_none=True, exclude_unset=True)
+    if found.folder is not None:
+        document["graph"] = {**document["graph"], "source": upload(client, found)}
+    return client.submit_run(document)
+
+
+def upload(client: ApiClient, found: SpecFile) -> str:
+    """Upload the CSV files of a local graph below a prefix named after their content; return its address."""
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
+
+    from ekiden_cli.storage import content_prefix, upload_folder
+
+    files = found.files()
+    prefix = content_prefix(found.spec.name, files)
+    began = time.monotonic()
+    columns = (TextColumn("uploading the graph"), BarColumn(), DownloadColumn())
+    with Progress(*columns, console=err(), transient=True) as bar:
+        task = bar.add_task("upload", total=None)
+        done = upload_folder(
+            client.target,
+            files,
+            prefix,
+            progress=lambda sent, total: bar.update(task, completed=sent, total=total),
+        )
+    what = f"{done.sent} of {len(files)} files" if done.sent else "nothing new"
+    note(f"graph  {done.uri}  ({what}, {done.size / 1e6:.1f} MB, {time.monotonic() - began:.1f} s)")
+    return done.uri
+
+
+def _named(client: ApiClient, run_id: str) -> str:
+    if run_id != "latest":
+        return run_id
+    newest = client.list_runs(limit=1)["runs"]
+    if not newest:
+        raise usage("there are no runs yet", "start one with `ekiden run SPEC --watch`", "NO_RUNS")
+    return str(newest[0]["run_id"])
+
+
+def _follow(client: ApiClient, run_id: str, json_output: bool) -> None:
+    from ekiden_cli.render import error_text, evaluation_table, paths_table
+    from ekiden_cli.watch import check, follow
+
+    final = follow(client, run_id)
+    if json_output:
+        # The document says why a run failed: the exit code is all there is to add.
+        print_json(final)
+        if final["status"] != "SUCCEEDED":
+            raise typer.Exit(int(Exit.FAILED))
+        return
+    if final.get("error"):
+        err().print(error_text(final["error"]))
+    check(final)
+    console = out()
+    if final.get("evaluation"):
+        console.print()
+        console.print(evaluation_table(final["evaluation"]))
+    if paths := paths_table(final):
+        console.print()
+        console.print(paths)
+    if final.get("endpoint"):
+        note(f"\nnext  ekiden score --endpoint {final['endpoint']} --pairs pairs.csv --out scores.csv")

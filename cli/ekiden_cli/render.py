@@ -1,0 +1,210 @@
+"""What people see: tables and panels made of the API's answers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.panel import Panel
+from rich.spinner import Spinner
+from rich.table import Table
+from rich.text import Text
+
+View = Mapping[str, Any]
+
+RUN_TERMINAL = frozenset({"SUCCEEDED", "FAILED", "CANCELLED"})
+_STYLE = {
+    "SUCCEEDED": "green", "COMPLETED": "green", "FAILED": "bold red", "TIMED_OUT": "bold red",
+    "CANCELLED": "yellow", "RUNNING": "cyan", "STARTING": "cyan", "ACCEPTED": "cyan", "PENDING": "dim",
+}  # fmt: skip
+_MARK = {"SUCCEEDED": "✔", "FAILED": "✘", "TIMED_OUT": "✘", "CANCELLED": "■", "PENDING": "·"}
+
+
+def styled(status: str) -> Text:
+    """Return a status in its colour."""
+    return Text(status, style=_STYLE.get(status, ""))
+
+
+def when(text: str | None) -> datetime | None:
+    """Parse an ISO-8601 time; one without a zone is UTC."""
+    if not text:
+        return None
+    moment = datetime.fromisoformat(text)
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def duration(seconds: float) -> str:
+    """Return ``4.2 s``, ``2 min 5 s`` or ``1 h 2 min``."""
+    if seconds < 100:
+        return f"{max(seconds, 0.0):.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def stage_span(stage: View, now: datetime) -> float | None:
+    """Return seconds from a stage's first start to its end or ``now``; ``None`` before it starts."""
+    starts = [t for t in (when(a.get("started_at")) for a in stage.get("attempts", ())) if t]
+    ends = [t for t in (when(a.get("ended_at")) for a in stage.get("attempts", ())) if t]
+    if not starts:
+        return None
+    is_over = stage["status"] in RUN_TERMINAL or stage["status"] == "TIMED_OUT"
+    return ((max(ends) if is_over and ends else now) - min(starts)).total_seconds()
+
+
+def last_job(stage: View) -> str:
+    """Return the name of the job of the latest attempt."""
+    attempts = stage.get("attempts") or ()
+    return str(attempts[-1].get("job") or "") if attempts else ""
+
+
+def stage_table(
+    run: View, *, lines: Mapping[str, str] | None = None, spinner: Spinner | None = None
+) -> Table:
+    """Return the stages of a run; ``lines`` holds the last log line by stage, for a live view."""
+    now = datetime.now(UTC)
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for title in ("", "stage", "status", "time", "tries", "job"):
+        table.add_column(
+            title, no_wrap=title != "job", justify="right" if title in ("time", "tries") else "left"
+        )
+    if lines is not None:
+        table.add_column("last line", no_wrap=True, overflow="ellipsis", ratio=1, style="dim")
+    for stage in run.get("stages", ()):
+        status = str(stage["status"])
+        busy = status in ("RUNNING", "STARTING")
+        mark: RenderableType = (
+            spinner if busy and spinner else Text(_MARK.get(status, " "), _STYLE.get(status, ""))
+        )
+        span = stage_span(stage, now)
+        tries = len(stage.get("attempts") or ())
+        cells: list[RenderableType] = [
+            mark, str(stage["name"]), styled(status), "" if span is None else duration(span),
+            str(tries) if tries > 1 else "", Text(last_job(stage), style="dim"),
+        ]  # fmt: skip
+        if lines is not None:
+            cells.append(Text(lines.get(str(stage["name"]), "")))
+        table.add_row(*cells)
+    return table
+
+
+def run_panel(run: View) -> Panel:
+    """Return everything about one run: stages, evaluation, paths, error."""
+    began, ended = when(run.get("created_at")), when(run.get("ended_at"))
+    head = Text.assemble(styled(str(run["status"])), f"  {run.get('name', '')}")
+    if began:
+        head.append(
+            f"  started {began:%Y-%m-%d %H:%M:%S} UTC, took "
+            if ended
+            else f"  started {began:%H:%M:%S} UTC, "
+        )
+        head.append(duration(((ended or datetime.now(UTC)) - began).total_seconds()))
+    parts: list[RenderableType] = [head, Text(), stage_table(run)]
+    if run.get("evaluation"):
+        parts += [Text(), evaluation_table(run["evaluation"])]
+    if paths := paths_table(run):
+        parts += [Text(), paths]
+    if run.get("error"):
+        parts += [Text(), error_text(run["error"])]
+    return Panel(
+        Group(*parts), title=str(run["run_id"]), title_align="left", border_style="dim", expand=False
+    )
+
+
+def error_text(error: View) -> Text:
+    """Return stage, code and message of a failed run, with the end of the job's log."""
+    text = Text.assemble(
+        (f"{error.get('stage')} failed: ", "bold red"),
+        (str(error.get("code")), "bold"),
+        f"  {error.get('message')}",
+    )
+    tail = error.get("log_tail") or ()
+    if tail:
+        text.append("\nlast lines of its log:", style="dim")
+        for line in tail:
+            text.append(f"\n  {line}", style="dim")
+    return text
+
+
+def paths_table(run: View) -> Table | None:
+    """Return where the endpoint and the run's files are; ``None`` if there are none yet."""
+    rows = dict(run.get("artifacts") or {})
+    if run.get("endpoint") and run.get("status") == "SUCCEEDED":
+        rows = {"endpoint": run["endpoint"], **rows}
+    if not rows:
+        return None
+    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column(style="dim")
+    table.add_column(overflow="fold")
+    for name, value in rows.items():
+        table.add_row(str(name), Text(str(value)))
+    return table
+
+
+def evaluation_rows(evaluation: View) -> Iterator[tuple[str, float | None, float | None, float | None]]:
+    """Yield ``(name, RMSE, MAE, R²)`` of the model and of each baseline, on the test edges."""
+    model = evaluation.get("test") if isinstance(evaluation.get("test"), Mapping) else evaluation
+    yield "model", *_metrics(model)
+    baselines = evaluation.get("baselines") or {}
+    for name, metrics in baselines.items():
+        if isinstance(metrics, Mapping):
+            yield str(name).replace("_", " "), *_metrics(metrics)
+
+
+def evaluation_table(evaluation: View) -> Table:
+    """Return the model beside its baselines: lower RMSE and MAE are better."""
+    table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0))
+    table.add_column("on the test edges")
+    for title in ("RMSE", "MAE", "R²"):
+        table.add_column(title, justify="right")
+    for number, (name, *metrics) in enumerate(evaluation_rows(evaluation)):
+        cells = ["" if value is None else f"{value:.4f}" for value in metrics]
+        table.add_row(name, *cells, style="bold" if number == 0 else "dim")
+    return table
+
+
+def runs_table(runs: list[View]) -> Table:
+    """Return one line per run, newest first."""
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for title in ("run", "status", "stage", "started (UTC)", "took"):
+        table.add_column(title, no_wrap=True)
+    for run in runs:
+        began, changed = when(run.get("created_at")), when(run.get("updated_at"))
+        took = duration((changed - began).total_seconds()) if began and changed else ""
+        if run["status"] not in RUN_TERMINAL and began:
+            took = duration((datetime.now(UTC) - began).total_seconds())
+        started = f"{began:%Y-%m-%d %H:%M:%S}" if began else ""
+        table.add_row(
+            str(run["run_id"]), styled(str(run["status"])), str(run.get("stage") or ""), started, took
+        )
+    return table
+
+
+def scores_text(view: View) -> Text:
+    """Return the progress or outcome of a score request."""
+    pairs, messages = view.get("pairs") or {}, view.get("messages") or {}
+    text = Text.assemble(
+        (str(view["request_id"]), "bold"),
+        "  ",
+        styled(str(view["status"])),
+        f"  endpoint {view.get('endpoint')}",
+    )
+    text.append(f"\npairs {pairs.get('total', 0):,}: scored {pairs.get('scored', 0):,}, ")
+    text.append(f"fallback {pairs.get('fallback', 0):,}, invalid {pairs.get('invalid', 0):,}")
+    text.append(f"\nmessages {messages.get('done', 0)} of {messages.get('total', 0)} done")
+    text.append(f"\nresults {view.get('results')}")
+    if error := view.get("error"):
+        text.append(f"\n{error.get('code')}: {error.get('message')}", style="bold red")
+    return text
+
+
+def _metrics(values: Any) -> tuple[float | None, float | None, float | None]:
+    def number(*names: str) -> float | None:
+        for name in names:
+            value = values.get(name)
+            if isinstance(value, int | float):
+                return float(value)
+        return None
+
+    return number("rmse", "RMSE"), number("mae", "MAE"), number("r2", "R2")

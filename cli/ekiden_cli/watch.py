@@ -1,0 +1,138 @@
+"""Follow a run to its end: a live table on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from ekiden_cli.api import ApiClient, View
+from ekiden_cli.console import err, note
+from ekiden_cli.errors import CliError, Exit
+from ekiden_cli.render import RUN_TERMINAL, duration, last_job, stage_span, stage_table, when
+
+if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
+
+_BUSY = ("STARTING", "RUNNING")
+_LINE_EVERY = 5.0  # seconds between log lines of one stage when output is not a terminal
+
+
+def interval(client: ApiClient) -> float:
+    """Return seconds between two looks: an embedded cloud is near and free, AWS is neither."""
+    return 0.5 if client.target.is_local else 3.0
+
+
+def follow(
+    client: ApiClient, run_id: str, *, pause: float | None = None, console: Console | None = None
+) -> View:
+    """Show the run's progress on stderr until it ends; return the last view of it.
+
+    Interrupting (Ctrl-C) leaves the run running; the way back is printed.
+    """
+    console = console or err()
+    pause = interval(client) if pause is None else pause
+    try:
+        return (
+            _live(client, run_id, pause, console)
+            if console.is_terminal
+            else _plain(client, run_id, pause, console)
+        )
+    except KeyboardInterrupt:
+        note(f"\nthe run goes on without you; watch it again with `ekiden watch {run_id}`")
+        raise CliError("stopped watching", exit_code=Exit.INTERRUPTED, code="INTERRUPTED") from None
+
+
+def check(run: View) -> None:
+    """Raise ``CliError`` (exit code 1) with stage, code and message if the run did not succeed."""
+    if run["status"] == "SUCCEEDED":
+        return
+    error = run.get("error") or {}
+    run_id = run["run_id"]
+    if run["status"] == "CANCELLED":
+        raise CliError(f"run {run_id} was cancelled", code="CANCELLED")
+    raise CliError(
+        f"run {run_id} failed in {error.get('stage', 'an unknown stage')}: {error.get('code', 'UNKNOWN')}: "
+        f"{error.get('message', 'no reason given')}",
+        hint=f"the whole log: `ekiden logs {run_id} --stage {error.get('stage', 'export')}`",
+        code=str(error.get("code", "FAILED")),
+    )
+
+
+def _views(client: ApiClient, run_id: str, pause: float) -> Iterator[tuple[View, dict[str, str]]]:
+    """Yield the run and the last log line of each busy stage until the run has ended."""
+    lines: dict[str, str] = {}
+    while True:
+        run = client.get_run(run_id)
+        for stage in run.get("stages", ()):
+            if stage["status"] in _BUSY:
+                lines.update(_last_line(client, run_id, str(stage["name"])))
+            elif stage["status"] != "FAILED":
+                lines.pop(str(stage["name"]), None)
+        yield run, lines
+        if run["status"] in RUN_TERMINAL:
+            return
+        time.sleep(pause)
+
+
+def _last_line(client: ApiClient, run_id: str, stage: str) -> dict[str, str]:
+    try:
+        page = client.get_logs(run_id, stage=stage, tail=1)
+    except CliError:
+        # The line is decoration: a log that is not there yet must not end the watching.
+        return {}
+    found = page.get("lines") or ()
+    return {stage: str(found[-1]["message"]).strip()} if found else {}
+
+
+def _live(client: ApiClient, run_id: str, pause: float, console: Console) -> View:
+    from rich.console import Group
+    from rich.live import Live
+    from rich.spinner import Spinner
+    from rich.text import Text
+
+    spinner = Spinner("dots", style="cyan")
+    latest: tuple[View, dict[str, str]] | None = None
+
+    def picture() -> RenderableType:
+        # Drawn anew at each refresh, so that times run on between two looks at the API.
+        if latest is None:
+            return Text(f"{run_id}  …")
+        run, lines = latest
+        began, ended = when(run.get("created_at")), when(run.get("ended_at"))
+        took = duration(((ended or datetime.now(UTC)) - began).total_seconds()) if began else ""
+        head = Text.assemble((run_id, "bold"), f"  {str(run['status']).lower()}  {took}")
+        over = run["status"] in RUN_TERMINAL
+        return Group(head, stage_table(run, lines=None if over else lines, spinner=spinner))
+
+    with Live(get_renderable=picture, console=console, refresh_per_second=8, transient=False):
+        for view in _views(client, run_id, pause):
+            latest = (view[0], dict(view[1]))
+    if latest is None:
+        raise AssertionError("a run has at least one view")
+    return latest[0]
+
+
+def _plain(client: ApiClient, run_id: str, pause: float, console: Console) -> View:
+    known: dict[str, str] = {}
+    said: dict[str, tuple[float, str]] = {}
+    run: View = {}
+    for run, lines in _views(client, run_id, pause):
+        for stage in run.get("stages", ()):
+            name, status = str(stage["name"]), str(stage["status"])
+            line = lines.get(name)
+            at, before = said.get(name, (0.0, ""))
+            if line and line != before and time.monotonic() - at >= _LINE_EVERY:
+                said[name] = (time.monotonic(), line)
+                _say(console, f"{name:<8} {line}")
+            if known.get(name, "PENDING") != status:
+                span = stage_span(stage, datetime.now(UTC))
+                took = f"  {duration(span)}" if span is not None and status not in _BUSY else ""
+                _say(console, f"{name:<8} {status}{took}  {last_job(stage)}".rstrip())
+            known[name] = status
+    return run
+
+
+def _say(console: Console, text: str) -> None:
+    console.print(f"{datetime.now(UTC):%H:%M:%S} {text}", markup=False, soft_wrap=True)

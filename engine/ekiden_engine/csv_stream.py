@@ -1,0 +1,137 @@
+"""CSV files as streams of Arrow tables of strings, and, when one is broken, the line where it breaks.
+
+Everything is read as text: an export must hand values on unchanged, and a number that cannot be read is to be
+reported with its file, line and column. Lines count from 1 and include the header, so an editor shows them.
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.csv as pacsv
+
+from ekiden_engine.errors import BadData, quoted
+
+BLOCK_BYTES = 8 << 20
+"""Read at a time: the memory that a file of any size needs."""
+
+MIN_LOOKUP_ROWS = 250_000
+
+_MAX_FIELD = 64 << 20
+
+
+def read_header(path: Path, name: str, separator: str = ",") -> list[str]:
+    """Column names of a CSV file (gzip-compressed if it ends in `.gz`).
+
+    Raises `BadData` BAD_CSV (no header, not UTF-8, not gzip) or BAD_HEADER (a name twice, an empty name).
+    """
+    try:
+        with _text(path) as stream:
+            header = next(csv.reader(stream, delimiter=separator), [])
+    except (UnicodeDecodeError, csv.Error, OSError, EOFError) as error:
+        raise BadData("BAD_CSV", f"{name}:1: cannot read the header: {str(error)[:150]}") from error
+    if not any(header):
+        raise BadData("BAD_CSV", f"{name} is empty: it needs a header line")
+    seen: set[str] = set()
+    for position, column in enumerate(header, start=1):
+        if not column:
+            raise BadData("BAD_HEADER", f"{name}:1: column {position} has no name")
+        if column in seen:
+            raise BadData("BAD_HEADER", f"{name}:1: column {quoted(column)} is there twice")
+        seen.add(column)
+    return header
+
+
+def stream_csv(path: Path, name: str, columns: Sequence[str], separator: str = ",") -> Iterator[pa.Table]:
+    """The named columns, as strings (null where empty), some thousand rows at a time in file order.
+
+    Blank lines are skipped. Raises `BadData` BAD_CSV with the line where the file breaks.
+    """
+    types = {column: pa.string() for column in columns}
+    try:
+        with pacsv.open_csv(
+            path,
+            read_options=pacsv.ReadOptions(block_size=BLOCK_BYTES),
+            parse_options=pacsv.ParseOptions(delimiter=separator, newlines_in_values=True),
+            convert_options=pacsv.ConvertOptions(
+                column_types=types,
+                include_columns=list(columns),
+                null_values=[""],
+                strings_can_be_null=True,
+                quoted_strings_can_be_null=True,
+            ),
+        ) as reader:
+            for batch in reader:
+                if batch.num_rows:
+                    yield pa.Table.from_batches([batch])
+    except (pa.ArrowException, OSError, EOFError) as error:
+        raise _explain(path, name, separator, str(error)) from error
+
+
+def gathered(tables: Iterable[pa.Table], rows: int) -> Iterator[pa.Table]:
+    """Join consecutive tables until each has `rows` rows, and `MIN_LOOKUP_ROWS` at least.
+
+    For look-ups: each one hashes all the ids that it looks in, so few large ones are cheap and many small
+    ones are not.
+    """
+    wanted = max(rows, MIN_LOOKUP_ROWS)
+    held: list[pa.Table] = []
+    for table in tables:
+        held.append(table)
+        if sum(map(len, held)) >= wanted:
+            yield pa.concat_tables(held)
+            held = []
+    if held:
+        yield pa.concat_tables(held)
+
+
+def line_of(path: Path, record: int, separator: str = ",") -> int:
+    """Line on which data record number `record` (from 0, blank lines not counted) ends; only for messages."""
+    with _text(path) as stream:
+        reader = csv.reader(stream, delimiter=separator)
+        for index, _ in enumerate(row for row in reader if row):
+            if index == record + 1:
+                return reader.line_num
+    return record + 2
+
+
+def _explain(path: Path, name: str, separator: str, reason: str) -> BadData:
+    """Read the file again, slowly, to find the first line that the fast reader could not take."""
+    line = 0
+    try:
+        with _text(path) as stream:
+            reader = csv.reader(stream, delimiter=separator, strict=True)
+            width = len(next(reader))
+            for row in reader:
+                line = reader.line_num
+                if row and len(row) != width:
+                    return BadData(
+                        "BAD_CSV",
+                        f"{name}:{line}: {len(row)} values, the header has {width} columns "
+                        f"(a value that holds {quoted(separator)} or a line break needs double quotes)",
+                    )
+    except UnicodeDecodeError:
+        return BadData("BAD_CSV", f"{name}: after line {line}: not UTF-8 text; convert the file to UTF-8")
+    except csv.Error as error:
+        return BadData(
+            "BAD_CSV", f"{name}:{line + 1}: {error} (quotes follow RFC 4180: double them inside a value)"
+        )
+    except (OSError, EOFError) as error:
+        return BadData("BAD_CSV", f"{name}: after line {line}: {str(error)[:150]}")
+    return BadData("BAD_CSV", f"{name}: {reason[:150]}")
+
+
+@contextmanager
+def _text(path: Path) -> Iterator[io.TextIOBase]:
+    csv.field_size_limit(_MAX_FIELD)
+    with (
+        gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as raw,
+        io.TextIOWrapper(raw, encoding="utf-8-sig", newline="") as text,
+    ):
+        yield text

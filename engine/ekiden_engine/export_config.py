@@ -1,0 +1,192 @@
+"""The spec held against the graph, and the `training-data-configuration.json` that follows from both."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from ekiden.contracts.spec import Feature, PipelineSpec, Target
+from ekiden.contracts.training_data import (
+    DATETIME_PARTS,
+    CustomSplitFiles,
+    EdgeFileConfig,
+    FeatureConfig,
+    GraphConfig,
+    LabelConfig,
+    NodeFileConfig,
+    TrainingDataConfiguration,
+)
+from ekiden_engine.errors import BadData, quoted
+from ekiden_engine.graph_stats import EdgeType, PropertyStats, TypeStats, edge_text
+from ekiden_engine.gremlin_csv import ValueType
+
+SPLITS_FOLDER = "splits"
+"""Folder of an export that holds copies of the custom split files."""
+
+VALUE_SEPARATOR = ";"
+"""Between the values of a set or list, in Gremlin CSV and in what Neptune-Export writes."""
+
+
+@dataclass(frozen=True, slots=True)
+class GraphShape:
+    """Node types and edge types with their counts and properties."""
+
+    nodes: Mapping[str, TypeStats]
+    edges: Mapping[EdgeType, TypeStats]
+
+
+def split_files(spec: PipelineSpec) -> list[str]:
+    """Custom split files that the spec names, relative to the graph's folder, each once."""
+    names: dict[str, None] = {}
+    for target in spec.targets:
+        if (files := target.custom_split_filenames) is not None:
+            names |= {name: None for name in (files.train, files.valid, files.test) if name is not None}
+    return list(names)
+
+
+def check_spec(spec: PipelineSpec, shape: GraphShape) -> None:
+    """Raise `BadData` UNKNOWN_LABEL or UNKNOWN_PROPERTY for the first target or feature that the graph
+    lacks."""
+    for index, target in enumerate(spec.targets):
+        where = f"targets[{index}]"
+        _check_property(where, target.property, edge_text(target.edge), _edge(shape, target.edge, where))
+    for index, feature in enumerate(spec.features):
+        where = f"features[{index}]"
+        if feature.edge is not None:
+            found, label = _edge(shape, feature.edge, where), edge_text(feature.edge)
+        else:
+            label = feature.node or ""
+            found = _node(shape, label, where)
+        _check_property(where, feature.property, label, found)
+
+
+def build_configuration(
+    spec: PipelineSpec, shape: GraphShape, node_files: Mapping[str, str], edge_files: Mapping[EdgeType, str]
+) -> TrainingDataConfiguration:
+    """The configuration of the exported files.
+
+    Properties that the spec does not name get the exporter's own inference (`FeatureConfig` for
+    single-valued numbers and dates); what that cannot encode is left out with a warning. A target's edge
+    type gets no inferred features: nobody knows them for a pair that is still to be scored.
+    """
+    warnings: list[str] = []
+    nodes = []
+    for label, file in node_files.items():
+        named = [f for f in spec.features if f.node == label]
+        features = (
+            *_named(named, shape.nodes[label]),
+            *_inferred(named, shape.nodes[label], label, warnings),
+        )
+        nodes.append(NodeFileConfig(file_name=file, node=("~id", label), features=features))
+    edges = []
+    for edge_type, file in edge_files.items():
+        named = [f for f in spec.features if f.edge == edge_type]
+        targets = [t for t in spec.targets if t.edge == edge_type]
+        features = _named(named, shape.edges[edge_type])
+        if not targets:
+            features += _inferred(named, shape.edges[edge_type], edge_text(edge_type), warnings)
+        source, relation, dest = edge_type
+        edges.append(
+            EdgeFileConfig(
+                file_name=file,
+                source=("~from", source),
+                relation=("", relation),
+                dest=("~to", dest),
+                features=features,
+                labels=tuple(_label(target) for target in targets),
+            )
+        )
+    return TrainingDataConfiguration(
+        graph=GraphConfig(nodes=tuple(nodes), edges=tuple(edges)), warnings=tuple(warnings)
+    )
+
+
+def _label(target: Target) -> LabelConfig:
+    files = target.custom_split_filenames
+    if files is None:
+        return LabelConfig(label=(target.property, target.type), split_rate=target.split)
+    names = {
+        part: f"{SPLITS_FOLDER}/{name}"
+        for part, name in (("train", files.train), ("valid", files.valid), ("test", files.test))
+        if name is not None
+    }
+    return LabelConfig(
+        label=(target.property, target.type), custom_split_filenames=CustomSplitFiles.model_validate(names)
+    )
+
+
+def _named(features: Iterable[Feature], stats: TypeStats) -> tuple[FeatureConfig, ...]:
+    configured = []
+    for feature in features:
+        options = feature.model_dump(exclude={"node", "edge", "property", "type"}, exclude_none=True)
+        multiple = stats.properties[feature.property].multiple
+        if multiple and feature.type in ("category", "numerical"):
+            options.setdefault("separator", VALUE_SEPARATOR)
+        name = feature.property
+        configured.append(FeatureConfig.model_validate({"feature": (name, name, feature.type), **options}))
+    return tuple(configured)
+
+
+def _inferred(
+    named: Iterable[Feature], stats: TypeStats, label: str, warnings: list[str]
+) -> tuple[FeatureConfig, ...]:
+    taken = {feature.property for feature in named}
+    configured = []
+    for name, found in stats.properties.items():
+        if name in taken:
+            continue
+        feature = _infer(name, found)
+        if feature is None:
+            warnings.append(
+                f"{label[:80]}.{name[:80]} ({found.type}) is not used: only single-valued numbers and dates "
+                "become features by themselves; name it under features to use it"
+            )
+        else:
+            configured.append(feature)
+    return tuple(configured)
+
+
+def _infer(name: str, found: PropertyStats) -> FeatureConfig | None:
+    """Neptune-Export's inference, as far as its outcome is a type that we encode."""
+    if found.multiple:
+        return None
+    if found.type.is_number:
+        return FeatureConfig(feature=(name, name, "numerical"), norm="min-max", imputer="median")
+    if found.type is ValueType.DATE:
+        return FeatureConfig(feature=(name, name, "datetime"), datetime_parts=DATETIME_PARTS)
+    return None
+
+
+def _node(shape: GraphShape, label: str, where: str) -> TypeStats:
+    if label not in shape.nodes:
+        raise BadData("UNKNOWN_LABEL", f"{where}.node: no vertex is labelled {_choice(label, shape.nodes)}")
+    return shape.nodes[label]
+
+
+def _edge(shape: GraphShape, edge: EdgeType, where: str) -> TypeStats:
+    if edge not in shape.edges:
+        known = [edge_text(e) for e in shape.edges]
+        raise BadData("UNKNOWN_LABEL", f"{where}.edge: no edge is of type {_choice(edge_text(edge), known)}")
+    return shape.edges[edge]
+
+
+def _check_property(where: str, name: str, label: str, stats: TypeStats) -> None:
+    if name not in stats.properties:
+        raise BadData(
+            "UNKNOWN_PROPERTY",
+            f"{where}.property: {quoted(label)} has no property {_choice(name, stats.properties)}",
+        )
+
+
+def _choice(wrong: str, known: Iterable[str]) -> str:
+    """The wrong name, the nearest right one, and what there is."""
+    names = list(known)
+    near = difflib.get_close_matches(wrong, names, n=1, cutoff=0.5)
+    if not near:
+        near = [name for name in names if name.casefold() == wrong.casefold()]
+    hint = f" (did you mean {quoted(near[0])}?)" if near else ""
+    listed = ", ".join(quoted(name[:60]) for name in names[:12]) or "none"
+    return f"{quoted(wrong)}{hint}; it has {listed}" + (
+        f" and {len(names) - 12} more" if len(names) > 12 else ""
+    )

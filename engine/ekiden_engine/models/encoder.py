@@ -1,0 +1,153 @@
+"""One relational aggregation layer: free vectors, messages from neighbours, and features of one end point.
+
+For a node i of the end point, with N_r(i) its neighbours under relation r and D_r its degree:
+
+    vector_i = p_i + sum_r D_r(i)^-1/2 * sum_{j in N_r(i)} w_ij (y^r_j + x_j M^r) + x_i W
+
+This is R-GCN (Schlichtkrull et al. 2018) with one layer and message tables per relation instead of
+bases; with the target edges as the only relation it is SVD++ (Koren 2008) on both sides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ekiden_engine.kernels import Adjacency, CsrPair, IntArray, aggregate
+from ekiden_engine.models.base import FloatArray
+from ekiden_engine.models.optimizer import Parameter
+
+INIT_STD = 0.05
+PENALTY_ID = 0.2
+"""L2 weight of a free vector per training edge of its node, for labels of unit variance."""
+PENALTY_MESSAGE = 0.3
+"""L2 weight of a message vector per unit of exposure (`Relation.exposure`)."""
+PENALTY_BIAS = 0.02
+PENALTY_FEATURE = 0.01
+"""L2 weight of the feature projections, not per edge: they are shared by all nodes."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Neighbours:
+    """A relation of one end point: edge e says that node `rows[e]` has neighbour `columns[e]`.
+
+    `weights` float32 [E] (None: all 1) are residuals of labels, so edges with weights are hidden while they
+    are being predicted. `features` float32 [count, f] are the neighbours' own.
+    """
+
+    name: str
+    rows: IntArray
+    columns: IntArray
+    count: int
+    weights: FloatArray | None = None
+    features: FloatArray | None = None
+
+
+class Relation:
+    """`Neighbours` as a normalised matrix [nodes, neighbours]."""
+
+    def __init__(self, given: Neighbours, nodes: int, degree: FloatArray) -> None:
+        """`degree` float32 [nodes]: training edges per node."""
+        self.count = given.count
+        self.features = None if given.features is None else torch.from_numpy(given.features)
+        self._adjacency = Adjacency(given.rows, given.columns, (nodes, given.count))
+        normal = 1 / np.sqrt(np.maximum(np.bincount(given.rows, minlength=nodes), 1)).astype(np.float32)
+        plain = normal[given.rows]
+        values = plain if given.weights is None else plain * given.weights
+        self._carries_label = given.weights is not None
+        self._values = torch.from_numpy(values)
+        self._whole = self._adjacency.with_values(self._values)
+        exposure = np.bincount(given.columns, plain**2 * degree[given.rows], given.count)
+        self.exposure = torch.from_numpy(exposure.astype(np.float32))
+        """How strongly the target's training edges pull at each neighbour's message, [count]; its degree, in
+        the target relation."""
+
+    def pair(self, visible: Tensor | None) -> CsrPair:
+        """The matrix; edges with `visible` 0 (float32 [E]) are hidden if the relation carries labels."""
+        if visible is None or not self._carries_label:
+            return self._whole
+        return self._adjacency.with_values(self._values * visible)
+
+
+class Encoder:
+    """All parameters of one end point, and the encoding of all its nodes."""
+
+    def __init__(
+        self,
+        degree: FloatArray,
+        bias: FloatArray,
+        features: FloatArray,
+        neighbours: Sequence[Neighbours],
+        width: int,
+        generator: torch.Generator,
+    ) -> None:
+        """`degree`, `bias` float32 [n]: training edges per node, and the bias to start from; `features`
+        [n, f]."""
+        n, f = features.shape
+        self.degree = torch.from_numpy(degree)
+        self.relations = [Relation(given, n, degree) for given in neighbours]
+        self._x = torch.from_numpy(features) if f else None
+        self._width = width
+
+        def table(rows: int, weight: Tensor | None = None) -> Tensor:
+            values = torch.randn(rows, width, generator=generator) * INIT_STD
+            if weight is not None:
+                values *= (weight > 0)[:, None]  # what no training edge reaches must not add noise
+            return values.requires_grad_()
+
+        self.free = table(n, self.degree)
+        self.bias = torch.from_numpy(bias[:, None].copy()).requires_grad_()
+        self.messages = [table(r.count, r.exposure) for r in self.relations]
+        self.project_message = [None if r.features is None else table(r.features.shape[1]) for r in self.relations]
+        self.project = table(f) if f else None
+        self.project_bias = torch.zeros(f, 1, requires_grad=True) if f else None
+
+    def parameters(self, per_edge: float) -> list[Parameter]:
+        """Every tensor to train, with its L2 weights; `per_edge` scales those that are per training edge."""
+        found = [
+            Parameter(self.free, PENALTY_ID * per_edge * self.degree[:, None]),
+            Parameter(self.bias, PENALTY_BIAS * per_edge * self.degree[:, None]),
+        ]
+        for table, relation in zip(self.messages, self.relations, strict=True):
+            found.append(Parameter(table, PENALTY_MESSAGE * per_edge * relation.exposure[:, None]))
+        shared = (self.project, self.project_bias, *self.project_message)
+        return found + [Parameter(p, PENALTY_FEATURE) for p in shared if p is not None]
+
+    def encode(self, visible: Tensor | None = None) -> Tensor:
+        """Vectors and, in the last column, biases: float32 [n, width + 1]; for `visible` see
+        `Relation.pair`."""
+        structure, bias, features = self._parts(visible)
+        return torch.cat([structure + features, bias], 1) if features is not None else torch.cat([structure, bias], 1)
+
+    def encode_inductive(self) -> Tensor:
+        """`encode`, but nodes without training edge get the mean structure of the others: [n + 1, width + 1].
+
+        The last row is the mean node, the stand-in for nodes outside the graph. Without this, a new node's
+        vector would lack what every trained node has, and its score would lean to one side.
+        """
+        structure, bias, features = self._parts(None)
+        trained = self.degree > 0
+        if bool(trained.any()):
+            new = (~trained).float()[:, None]
+            structure = structure + new * structure[trained].mean(0)
+            bias = bias + new * self.bias[trained].mean()
+        vectors = structure if features is None else structure + features
+        whole = torch.cat([vectors, bias], 1)
+        mean = whole[trained].mean(0) if bool(trained.any()) else torch.zeros(self._width + 1)
+        return torch.cat([whole, mean[None]])
+
+    def _parts(self, visible: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
+        structure, bias = self.free, self.bias
+        for relation, table, projection in zip(self.relations, self.messages, self.project_message, strict=True):
+            message = table
+            if relation.features is not None and projection is not None:
+                message = table + relation.features @ projection
+            structure = structure + aggregate(relation.pair(visible), message)
+        if self._x is None or self.project is None or self.project_bias is None:
+            return structure, bias, None
+        return structure, bias + self._x @ self.project_bias, self._x @ self.project
+

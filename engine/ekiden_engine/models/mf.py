@@ -1,0 +1,16 @@
+"""Model `mf`: biased matrix factorisation, the plain thing that a graph model should beat.
+
+The same loop as `rgcn` with no relations and no features.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from ekiden_engine.models.rgcn import Rgcn
+
+
+class MatrixFactorization(Rgcn):
+    """`rgcn` without messages and features; the same hyperparameters."""
+
+    relational: ClassVar[bool] = False

@@ -1,0 +1,24 @@
+"""Reacts to the clock: makes true what lost events, crashes, due retries and passed deadlines left open."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from ekiden.runtime.container import Container, container
+from ekiden.runtime.observability import count, logger, metrics
+
+LIMIT = 50
+"""Attempts looked at in one sweep: below SageMaker's rate of describe calls, and within the function's time."""
+
+
+@logger.inject_lambda_context(clear_state=True)
+def handler(event: dict[str, Any], context: Any, parts: Container | None = None) -> dict[str, int]:
+    """Lambda's entry point."""
+    parts = parts or container()
+    result = asdict(parts.reconcile_jobs(limit=LIMIT, actor="reconciler"))
+    logger.info("swept", extra=result)
+    count("ReconcilerSweeps")
+    count("ReconcilerRepairs", result["moved"])
+    metrics.flush_metrics()
+    return result

@@ -1,0 +1,1 @@
+"""Use cases. Everything from outside comes in as an argument; nothing here knows AWS."""

@@ -1,0 +1,119 @@
+"""From a spec to what each stage's job needs."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from datetime import timedelta
+
+from ekiden.contracts.spec import PipelineSpec, parse_spec
+from ekiden.domain import naming
+from ekiden.domain.model import Attempt, Run, Stage
+from ekiden.domain.transitions import Plan
+from ekiden.ports import Deployment, Job
+
+
+@dataclass(frozen=True, slots=True)
+class Deployed:
+    """Names the deployment of Ekiden fixes."""
+
+    bucket: str
+
+
+def spec_of(run: Run) -> PipelineSpec:
+    """The run's spec; it was validated when the run was submitted."""
+    return parse_spec(json.loads(run.spec))
+
+
+def plan_for(spec: PipelineSpec, deployed: Deployed) -> Plan:
+    """What ``spec`` and the deployment fix for all attempts of a run."""
+    return Plan(
+        bucket=deployed.bucket,
+        endpoint=spec.endpoint_name,
+        stage_timeout=timedelta(hours=spec.limits.stage_hours),
+    )
+
+
+def export_job(run: Run, attempt: Attempt, deployed: Deployed) -> Job:
+    """Gremlin CSV in, Neptune-Export's layout out."""
+    return _processing_job(run, attempt, deployed, "graph", spec_of(run).graph.source)
+
+
+def process_job(run: Run, attempt: Attempt, deployed: Deployed) -> Job:
+    """The export in, the encoded graph out."""
+    return _processing_job(run, attempt, deployed, "export", run.output_of(Stage.EXPORT))
+
+
+def train_job(run: Run, attempt: Attempt, deployed: Deployed) -> Job:
+    """The encoded graph in, a model with its evaluation out."""
+    spec = spec_of(run)
+    return Job(
+        name=attempt.job,
+        stage=attempt.stage,
+        run_id=run.run_id,
+        inputs={
+            "processed": run.output_of(Stage.PROCESS),
+            "spec": _spec_prefix(run, deployed),
+        },
+        instance_type=spec.model.instance_type,
+        max_runtime_seconds=_seconds(spec),
+        output=attempt.output,
+        environment={"EKIDEN_TIMELINE": _timeline(run)},
+        hyperparameters={name: _text(value) for name, value in spec.model.hyperparameters.items()},
+    )
+
+
+def deployment(run: Run, attempt: Attempt) -> Deployment:
+    """The trained model behind the spec's endpoint."""
+    spec = spec_of(run)
+    trained = run.attempt(Stage.TRAIN)
+    if trained is None:
+        raise LookupError(f"{run.run_id} has no trained model")
+    return Deployment(
+        name=attempt.job,
+        run_id=run.run_id,
+        endpoint=spec.endpoint_name,
+        model=naming.model_prefix(trained.output, trained.job),
+        instance_type=spec.deploy.instance_type,
+        instance_count=spec.deploy.instance_count,
+    )
+
+
+def _processing_job(run: Run, attempt: Attempt, deployed: Deployed, channel: str, source: str) -> Job:
+    spec = spec_of(run)
+    return Job(
+        name=attempt.job,
+        stage=attempt.stage,
+        run_id=run.run_id,
+        inputs={channel: source, "spec": _spec_prefix(run, deployed)},
+        instance_type=spec.processing_instance_type,
+        max_runtime_seconds=_seconds(spec),
+        output=attempt.output,
+    )
+
+
+def _spec_prefix(run: Run, deployed: Deployed) -> str:
+    return f"s3://{deployed.bucket}/{naming.spec_key(run.run_id).rpartition('/')[0]}/"
+
+
+def _seconds(spec: PipelineSpec) -> int:
+    return max(60, int(spec.limits.stage_hours * 3600))
+
+
+def _text(value: bool | int | float | str) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _timeline(run: Run) -> str:
+    return json.dumps(
+        [
+            {
+                "name": attempt.stage.value,
+                "status": attempt.status.value,
+                "started_at": (attempt.started_at or attempt.created_at).isoformat(),
+                "ended_at": attempt.ended_at.isoformat() if attempt.ended_at else None,
+            }
+            for attempt in run.attempts
+            if attempt.stage is not Stage.TRAIN
+        ]
+    )

@@ -1,0 +1,81 @@
+"""Make a stage's intent true: start its job, and say so in the ledger."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from ekiden.application import plans
+from ekiden.application.plans import Deployed, plan_for, spec_of
+from ekiden.domain.model import Attempt, AttemptStatus, Failure, Run, Stage
+from ekiden.domain.transitions import JobStarted, NoChange, StartRefused, Transition, decide
+from ekiden.errors import AlreadyDone, NotFound, StageRejected
+from ekiden.ports import Clock, Jobs, Ledger, Randomness
+
+
+@dataclass(frozen=True, slots=True)
+class StartStage:
+    """Starts the job of an attempt whose intent the ledger holds. Safe to repeat: names are deterministic."""
+
+    ledger: Ledger
+    jobs: Jobs
+    clock: Clock
+    randomness: Randomness
+    deployed: Deployed
+
+    def __call__(self, run_id: str, stage: Stage, number: int, *, actor: str) -> None:
+        """Start attempt ``number`` of ``stage``.
+
+        Raises:
+            AlreadyDone: the attempt has been started, or is not the current one.
+            NotFound: there is no such run.
+            Transient: try again later.
+        """
+        run = self.ledger.load(run_id)
+        if run is None:
+            raise NotFound(f"there is no run {run_id}", code="UNKNOWN_RUN")
+        attempt = run.attempt(stage, number)
+        if attempt is None or attempt.status is not AttemptStatus.STARTING:
+            raise AlreadyDone(f"attempt {number} of {stage} of {run_id} waits for no start")
+        event: JobStarted | StartRefused
+        try:
+            _START[stage](self, run, attempt)
+            event = JobStarted(stage, number)
+        except StageRejected as refusal:
+            event = StartRefused(stage, number, Failure(refusal.code, refusal.message))
+        decision = decide(
+            run,
+            event,
+            plan=plan_for(spec_of(run), self.deployed),
+            now=self.clock.now(),
+            jitter=self.randomness.jitter(),
+        )
+        match decision:
+            case Transition():
+                self.ledger.commit(decision, actor=actor)
+            case NoChange(reason=reason):
+                raise AlreadyDone(reason)
+
+    def export(self, run: Run, attempt: Attempt) -> None:
+        """Start the export job."""
+        self.jobs.start(plans.export_job(run, attempt, self.deployed))
+
+    def process(self, run: Run, attempt: Attempt) -> None:
+        """Start the data-processing job."""
+        self.jobs.start(plans.process_job(run, attempt, self.deployed))
+
+    def train(self, run: Run, attempt: Attempt) -> None:
+        """Start the training job."""
+        self.jobs.start(plans.train_job(run, attempt, self.deployed))
+
+    def deploy(self, run: Run, attempt: Attempt) -> None:
+        """Create or update the endpoint."""
+        self.jobs.deploy(plans.deployment(run, attempt))
+
+
+_START: dict[Stage, Callable[[StartStage, Run, Attempt], None]] = {
+    Stage.EXPORT: StartStage.export,
+    Stage.PROCESS: StartStage.process,
+    Stage.TRAIN: StartStage.train,
+    Stage.DEPLOY: StartStage.deploy,
+}

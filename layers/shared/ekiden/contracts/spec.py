@@ -1,0 +1,271 @@
+"""The pipeline spec: the YAML document a user writes.
+
+``targets`` and ``features`` use Neptune ML's own field names (``additionalParams.neptune_ml`` of
+Neptune-Export), so that a notebook's configuration can be pasted. The rules that Neptune ML enforces late,
+after money was spent, are enforced here.
+"""
+
+from __future__ import annotations
+
+import builtins
+import itertools
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
+
+from ekiden.contracts.base import DocumentError, Fault, Label, Name, Strict, faults_of, shorten
+from ekiden.contracts.s3uri import S3Uri
+
+SpecError = DocumentError
+"""A spec that cannot run; ``faults`` names every place and what to do."""
+
+DEFAULT_SPLIT_RATE = (0.8, 0.1, 0.1)
+"""Train, validation, test. Neptune ML's own default (0.9, 0.1, 0.0) leaves nothing to test on."""
+
+EdgeType = tuple[Label, Label, Label]
+"""Source node label, edge label, destination node label."""
+
+ALLOW_LOCAL_SOURCE = "allow_local_source"
+
+
+class Graph(Strict):
+    """Where the graph lies: Gremlin CSV files (Neptune's bulk-load format) under one prefix."""
+
+    source: Annotated[str, Field(description="s3://bucket/prefix/ of Gremlin CSV files, or a local folder")]
+
+    @field_validator("source")
+    @classmethod
+    def _is_reachable(cls, source: str, info: ValidationInfo) -> str:
+        if source.startswith("s3://") or not (info.context or {}).get(ALLOW_LOCAL_SOURCE):
+            return str(S3Uri.parse(source))
+        return source
+
+
+class CustomSplit(Strict):
+    """Files that say which labelled edges are for training, validation and test (``~from``, ``~to`` columns)."""
+
+    train: Label
+    valid: Label | None = None
+    test: Label | None = None
+
+    @field_validator("train", "valid", "test")
+    @classmethod
+    def _stays_below_the_source(cls, name: str | None) -> str | None:
+        if name is not None and (name.startswith("/") or ".." in name.split("/")):
+            raise ValueError(f"{shorten(name)} must be a path below graph.source")
+        return name
+
+
+class Target(Strict):
+    """What to predict: a numeric property of one edge type."""
+
+    edge: Annotated[EdgeType, Field(description="source label, edge label, destination label")]
+    property: Label
+    type: Literal["regression"]
+    split_rate: tuple[float, float, float] | None = None
+    custom_split_filenames: CustomSplit | None = None
+
+    @field_validator("split_rate")
+    @classmethod
+    def _sums_to_one(cls, rates: tuple[float, float, float] | None) -> tuple[float, float, float] | None:
+        if rates is None:
+            return None
+        if any(not 0.0 <= rate <= 1.0 for rate in rates):
+            raise ValueError("each of the three rates must lie between 0 and 1")
+        if rates[0] == 0.0:
+            raise ValueError("the first rate is the share of training edges and cannot be 0")
+        if exact_sum(rates) != 1.0:
+            raise ValueError(_advice_on_sum(rates))
+        return rates
+
+    @model_validator(mode="after")
+    def _has_one_split(self) -> Self:
+        if self.split_rate is not None and self.custom_split_filenames is not None:
+            raise ValueError("give either split_rate or custom_split_filenames, not both")
+        return self
+
+    @builtins.property
+    def split(self) -> tuple[float, float, float]:
+        """The rates to split by: train, validation, test."""
+        return self.split_rate or DEFAULT_SPLIT_RATE
+
+
+def exact_sum(rates: tuple[float, float, float]) -> float:
+    """Left-to-right IEEE sum, as Neptune-Export computes it: it must be exactly 1.0."""
+    return rates[0] + rates[1] + rates[2]
+
+
+def _advice_on_sum(rates: tuple[float, float, float]) -> str:
+    total = exact_sum(rates)
+    message = f"adds up to {total!r} in floating point, Neptune-Export wants exactly 1.0"
+    if abs(total - 1.0) < 1e-9:
+        for first, second, third in itertools.permutations(rates):
+            other = (first, second, third)
+            if exact_sum(other) == 1.0:
+                return f"{message}; the order {list(other)} does (train, validation, test)"
+        return f"{message}; use rates such as [0.8, 0.1, 0.1]"
+    return f"{message}; change the rates"
+
+
+class _Feature(Strict):
+    node: Label | None = None
+    edge: EdgeType | None = None
+    property: Label
+
+    @model_validator(mode="after")
+    def _belongs_to_one_thing(self) -> Self:
+        if (self.node is None) == (self.edge is None):
+            raise ValueError("give either node (a label) or edge (source, label, destination)")
+        return self
+
+
+Imputer = Literal["mean", "median", "most_frequent", "most-frequent"]
+
+
+class NumericalFeature(_Feature):
+    """A number. ``norm: standard`` divides by the sum of the values, as Neptune ML does; it is not a z-score."""
+
+    type: Literal["numerical"]
+    norm: Literal["none", "min-max", "standard"] = "min-max"
+    imputer: Imputer | None = None
+    separator: Annotated[str, Field(min_length=1, max_length=1)] | None = None
+
+
+class CategoryFeature(_Feature):
+    """One of at most 100 values (the 99 most frequent and OTHER), or several with ``separator``."""
+
+    type: Literal["category"]
+    separator: Annotated[str, Field(min_length=1, max_length=1)] | None = None
+
+
+class BucketNumericalFeature(_Feature):
+    """A number as the buckets it falls into; ``slide_window_size`` lets it fall into neighbouring ones too."""
+
+    type: Literal["bucket_numerical"]
+    range: tuple[float, float]
+    bucket_cnt: Annotated[int, Field(ge=2, le=1000)]
+    slide_window_size: Annotated[float, Field(ge=0)] = 0.0
+    imputer: Imputer | None = None
+
+    @field_validator("range")
+    @classmethod
+    def _rises(cls, bounds: tuple[float, float]) -> tuple[float, float]:
+        if not bounds[0] < bounds[1]:
+            raise ValueError("the first bound must be below the second")
+        return bounds
+
+
+class DatetimeFeature(_Feature):
+    """A date as one-hot parts."""
+
+    type: Literal["datetime"]
+    datetime_parts: Annotated[list[Literal["year", "month", "weekday", "hour"]], Field(min_length=1)] = [
+        "year",
+        "month",
+        "weekday",
+        "hour",
+    ]
+
+
+Feature = Annotated[
+    NumericalFeature | CategoryFeature | BucketNumericalFeature | DatetimeFeature, Field(discriminator="type")
+]
+
+Hyperparameter = bool | int | float | str
+
+InstanceType = Annotated[str, Field(pattern=r"^ml\.[a-z0-9-]+\.[a-z0-9]+$")]
+
+
+class Model(Strict):
+    """Which model to train and how; hyper-parameters carry Neptune ML's names where it has them."""
+
+    name: Literal["rgcn"] = "rgcn"
+    hyperparameters: Annotated[
+        dict[Annotated[str, Field(min_length=1, max_length=256)], Hyperparameter], Field(max_length=90)
+    ] = {}
+    instance_type: InstanceType = "ml.m5.xlarge"
+
+
+class Deploy(Strict):
+    """Where the model answers. An existing endpoint of that name is updated without an outage."""
+
+    endpoint: Annotated[str, Field(pattern=r"^[a-zA-Z0-9](-*[a-zA-Z0-9]){0,62}$")] | None = None
+    instance_type: InstanceType = "ml.m5.large"
+    instance_count: Annotated[int, Field(ge=1, le=10)] = 1
+
+
+class Limits(Strict):
+    """How long each stage may take before it is stopped and the run fails."""
+
+    stage_hours: Annotated[float, Field(gt=0, le=120)] = 24.0
+
+
+class PipelineSpec(Strict):
+    """One pipeline, from the graph to the endpoint."""
+
+    version: Literal[1]
+    name: Name
+    engine: Literal["sagemaker"] = "sagemaker"
+    graph: Graph
+    targets: Annotated[list[Target], Field(min_length=1, max_length=1)]
+    features: list[Feature] = []
+    processing_instance_type: InstanceType = "ml.m5.xlarge"
+    model: Model = Model()
+    deploy: Deploy = Deploy()
+    limits: Limits = Limits()
+
+    @model_validator(mode="after")
+    def _does_not_leak_or_repeat(self) -> Self:
+        seen: dict[tuple[object, str], int] = {}
+        for index, feature in enumerate(self.features):
+            key = (feature.node or feature.edge, feature.property)
+            if key in seen:
+                raise ValueError(
+                    f"features[{index}] describes the same property as features[{seen[key]}]; remove one of them"
+                )
+            seen[key] = index
+            for target in self.targets:
+                if feature.edge == target.edge and feature.property == target.property:
+                    raise ValueError(
+                        f"features[{index}] is the target's own property: the model would be told the answer"
+                    )
+        return self
+
+    @property
+    def endpoint_name(self) -> str:
+        """The endpoint the run deploys to."""
+        return self.deploy.endpoint or self.name
+
+
+def parse_spec(document: Any, *, allow_local_source: bool = False) -> PipelineSpec:
+    """``document`` (plain data) as a spec.
+
+    Raises:
+        SpecError: every fault with its path.
+    """
+    if not isinstance(document, dict):
+        raise SpecError([Fault("", f"a pipeline spec is a mapping, found {type(document).__name__}")])
+    try:
+        return PipelineSpec.model_validate(document, context={ALLOW_LOCAL_SOURCE: allow_local_source})
+    except ValidationError as error:
+        raise SpecError(faults_of(error)) from None
+
+
+def load_spec(text: str, *, allow_local_source: bool = False) -> PipelineSpec:
+    """A spec from YAML (or JSON) text.
+
+    Raises:
+        SpecError: the text is no YAML within bounds, or every fault of the spec with its path.
+    """
+    from ekiden.contracts.yaml_text import load_yaml
+
+    return parse_spec(load_yaml(text), allow_local_source=allow_local_source)
+
+
+def spec_json_schema() -> dict[str, Any]:
+    """The JSON Schema of the spec, for editors."""
+    schema = PipelineSpec.model_json_schema()
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "Ekiden pipeline spec",
+    } | schema

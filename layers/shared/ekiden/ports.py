@@ -1,0 +1,293 @@
+"""What the use cases need from the world. Adapters implement these; tests and the simulator fake them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Protocol
+
+from ekiden.domain.model import Attempt, Failure, JobKind, JobRef, Run, RunStatus, Stage
+from ekiden.domain.scores import PartCounts, ScoreRequest
+from ekiden.domain.transitions import JobStatus, Transition
+
+
+class Clock(Protocol):
+    """The only source of time."""
+
+    def now(self) -> datetime:
+        """The current time, in UTC."""
+
+
+class Randomness(Protocol):
+    """The only source of chance."""
+
+    def entropy(self, count: int) -> bytes:
+        """``count`` unpredictable bytes."""
+
+    def jitter(self) -> float:
+        """A number drawn evenly from [0, 1)."""
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryEntry:
+    """One line of a run's history."""
+
+    sequence: int
+    at: datetime
+    actor: str
+    what: str
+
+
+@dataclass(frozen=True, slots=True)
+class OutboxItem:
+    """An event that waits in the ledger's stream to be published."""
+
+    detail_type: str
+    detail: str
+    """The event's ``detail`` as JSON text."""
+
+
+class Ledger(Protocol):
+    """The only truth about runs. Decisions read it with strong consistency."""
+
+    def create(self, transition: Transition, *, request_id: str, payload_hash: str, actor: str) -> str:
+        """Store a new run once per ``request_id``; the run's id, of the earlier run if there was one.
+
+        Raises:
+            Conflict: the same ``request_id`` came with another payload.
+        """
+
+    def load(self, run_id: str) -> Run | None:
+        """The run with its stages and attempts."""
+
+    def commit(self, transition: Transition, *, actor: str) -> None:
+        """Write one transition: state, history and outbox in a single conditional transaction.
+
+        Raises:
+            LostRace: the run is not in the state the decision was made on.
+        """
+
+    def find_attempts(self, ref: JobRef) -> list[tuple[str, Stage, int]]:
+        """Live attempts that wait for ``ref``: run id, stage, attempt number. Several may wait for one endpoint.
+        Eventually consistent."""
+
+    def due(self, now: datetime, limit: int) -> list[tuple[str, Stage, int]]:
+        """Live attempts whose next check is due, the longest overdue first. Eventually consistent."""
+
+    def recent(self, status: RunStatus | None, limit: int) -> list[RunHeadline]:
+        """The newest runs, newest first. Eventually consistent."""
+
+    def history(self, run_id: str) -> list[HistoryEntry]:
+        """What happened to a run, in order."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunHeadline:
+    """A run in one line."""
+
+    run_id: str
+    name: str
+    status: RunStatus
+    stage: Stage | None
+    created_at: datetime
+    updated_at: datetime
+
+
+class ScoreLedger(Protocol):
+    """The truth about score requests."""
+
+    def accept(self, request: ScoreRequest) -> ScoreRequest:
+        """Store the request once per id, with its ``ScoresRequested`` event; the stored one if it was there.
+
+        Raises:
+            Conflict: the id exists with another payload.
+        """
+
+    def load(self, request_id: str) -> ScoreRequest | None:
+        """The request, strongly consistent."""
+
+    def record_split(self, before: ScoreRequest, *, offset: int, parts: int, rows: int, complete: bool) -> None:
+        """Remember how far the pairs file has been split.
+
+        Raises:
+            LostRace: somebody else split on meanwhile.
+        """
+
+    def record_parts(self, request_id: str, parts: dict[int, PartCounts]) -> ScoreRequest:
+        """Count parts done, each once however often it is reported; the request as it stands after."""
+
+    def finish(self, request_id: str, failure: Failure | None = None) -> None:
+        """Complete or fail a request that is not over yet, with its event; repeating it changes nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A job to start: what every kind has in common.
+
+    ``inputs`` and ``outputs`` map a channel's name to an S3 prefix.
+    """
+
+    name: str
+    stage: Stage
+    run_id: str
+    inputs: dict[str, str]
+    instance_type: str
+    max_runtime_seconds: int
+    output: str
+    environment: dict[str, str] = field(default_factory=dict)
+    hyperparameters: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Deployment:
+    """A model to serve under an endpoint's name. ``name`` also names the model and its configuration."""
+
+    name: str
+    run_id: str
+    endpoint: str
+    model: str
+    """S3 prefix of the uncompressed model."""
+    instance_type: str
+    instance_count: int
+
+
+@dataclass(frozen=True, slots=True)
+class JobReport:
+    """What *describe* says of a job."""
+
+    status: JobStatus
+    failure: Failure | None = None
+    transient: bool = False
+    started_at: datetime | None = None
+    ended_at: datetime | None = None
+
+
+class Jobs(Protocol):
+    """The platform that runs jobs and serves models."""
+
+    def start(self, job: Job) -> None:
+        """Create the job, or adopt the one that already has its name and the same content.
+
+        Raises:
+            StageRejected: the platform refuses it, or another job has the name.
+            DependencyUnavailable: throttled or out of order; try again.
+        """
+
+    def deploy(self, deployment: Deployment) -> None:
+        """Create or update the endpoint so that it goes to serve the deployment's model; repeatable.
+
+        Raises:
+            StageRejected: the platform refuses it.
+            NotReadyYet: another update of the endpoint is in progress.
+            DependencyUnavailable: throttled or out of order; try again.
+        """
+
+    def describe(self, attempt: Attempt) -> JobReport | None:
+        """What became of the attempt's job; ``None`` if the platform does not know it.
+
+        An endpoint has succeeded when it is in service *with the attempt's own configuration*.
+        """
+
+    def stop(self, ref: JobRef) -> None:
+        """Tell a running job to stop; a job that is over or unknown is left alone."""
+
+    def endpoint_in_service(self, name: str) -> bool | None:
+        """Whether the endpoint answers; ``None`` if there is no such endpoint."""
+
+
+@dataclass(frozen=True, slots=True)
+class JobLogLine:
+    """One line of a job's log."""
+
+    at: datetime
+    message: str
+
+
+class JobLogs(Protocol):
+    """What jobs wrote."""
+
+    def tail(self, kind: JobKind, job: str, limit: int) -> list[JobLogLine]:
+        """The last lines of a job's log, oldest first; empty if it wrote none."""
+
+    def read(self, kind: JobKind, job: str, limit: int, token: str | None) -> tuple[list[JobLogLine], str | None]:
+        """Lines from the start or from ``token`` on, oldest first, and the token to go on with."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredObject:
+    """An object's identity and size in bytes."""
+
+    bucket: str
+    key: str
+    version_id: str | None
+    size: int
+
+
+class Objects(Protocol):
+    """Objects in S3."""
+
+    def get(self, bucket: str, key: str, *, limit: int) -> bytes | None:
+        """A small object whole; ``None`` if it is not there.
+
+        Raises:
+            ContractViolation: it is larger than ``limit`` bytes.
+        """
+
+    def head(self, bucket: str, key: str) -> StoredObject | None:
+        """What is known of an object; ``None`` if it is not there."""
+
+    def read_range(self, bucket: str, key: str, version_id: str | None, start: int, end: int) -> bytes:
+        """Bytes ``start`` (inclusive) to ``end`` (exclusive), at most."""
+
+    def chunks(self, bucket: str, key: str, version_id: str | None, start: int) -> Iterator[bytes]:
+        """The object from ``start`` on, in pieces of bounded size."""
+
+    def put(self, bucket: str, key: str, body: bytes, content_type: str) -> StoredObject:
+        """Write an object, replacing an earlier one."""
+
+    def create(self, bucket: str, key: str, body: bytes, content_type: str) -> bool:
+        """Write an object unless one is there; whether it was written."""
+
+
+class Messages(Protocol):
+    """The score queue."""
+
+    def send(self, bodies: Sequence[str]) -> None:
+        """Send every message (at least once each).
+
+        Raises:
+            DependencyUnavailable: not all were taken; sending all again is harmless.
+        """
+
+
+class EventBus(Protocol):
+    """The ``ekiden`` bus."""
+
+    def publish(self, items: Sequence[OutboxItem]) -> None:
+        """Publish every item (at least once each).
+
+        Raises:
+            DependencyUnavailable: not all were taken; publishing all again is harmless.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An endpoint's answer to one invocation."""
+
+    body: bytes
+    content_type: str
+
+
+class Endpoints(Protocol):
+    """Deployed models."""
+
+    def invoke(self, endpoint: str, body: bytes, content_type: str, accept: str) -> Answer:
+        """Call the model once.
+
+        Raises:
+            NotFound: there is no such endpoint.
+            ContractViolation: the model refuses the request (4xx): repeating it cannot help.
+            DependencyUnavailable: throttled, starting up, or the model failed (5xx).
+        """

@@ -1,0 +1,133 @@
+"""The consumer of every queue-fed function.
+
+A message is decoded first. What it ends with decides what becomes of it:
+
+- done, or a duplicate: deleted;
+- permanent: sent to the dead-letter queue with an envelope that says why, and deleted. Retrying cannot help;
+- transient or unforeseen: reported as failed. The queue redelivers it, and parks it after five receives.
+
+The answer always is the partial-batch response. ``None`` would delete failed messages too.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from ekiden.contracts.base import faults_of
+from ekiden.contracts.events import Envelope
+from ekiden.errors import AlreadyDone, ContractViolation, Permanent, PipelineError
+from ekiden.ports import Messages
+from ekiden.runtime.observability import count, logger, metrics
+
+M = TypeVar("M", bound=BaseModel)
+Response = dict[str, list[dict[str, str]]]
+
+
+class QueueConsumer:
+    """Runs a use case over the records of an SQS event."""
+
+    def __init__(self, dead_letters: Messages) -> None:
+        self._dead_letters = dead_letters
+
+    def each_event(self, event: Mapping[str, Any], handle: Callable[[Envelope], None]) -> Response:
+        """Handle EventBridge events, one at a time."""
+
+        def handle_all(events: Mapping[str, Envelope]) -> dict[str, BaseException]:
+            errors: dict[str, BaseException] = {}
+            for key, envelope in events.items():
+                try:
+                    handle(envelope)
+                except Exception as error:  # noqa: BLE001  one message must not fail the others
+                    errors[key] = error
+            return errors
+
+        return self.batch(event, Envelope, handle_all)
+
+    def batch(
+        self,
+        event: Mapping[str, Any],
+        model: type[M],
+        handle: Callable[[Mapping[str, M]], Mapping[str, BaseException]],
+    ) -> Response:
+        """Handle the batch at once: ``handle`` takes messages by id and gives back the errors by id."""
+        records = {record["messageId"]: record for record in event["Records"]}
+        decoded: dict[str, M] = {}
+        errors: dict[str, BaseException] = {}
+        for key, record in records.items():
+            try:
+                decoded[key] = _decode(model, record["body"])
+            except ContractViolation as error:
+                errors[key] = error
+        if decoded:
+            try:
+                errors |= handle(decoded)
+            except Exception as error:  # noqa: BLE001  classified below like any other
+                errors |= dict.fromkeys(decoded, error)
+        failed = [key for key, error in errors.items() if not self._settled(records[key], error)]
+        count("MessagesHandled", len(records) - len(failed))
+        metrics.flush_metrics()
+        return {"batchItemFailures": [{"itemIdentifier": key} for key in failed]}
+
+    def _settled(self, record: Mapping[str, Any], error: BaseException) -> bool:
+        """Whether the message is done with in spite of ``error``."""
+        key = record["messageId"]
+        match error:
+            case AlreadyDone():
+                count("Duplicates")
+                logger.info("nothing to do", extra={"message_id": key, "reason": error.message})
+                return True
+            case Permanent():
+                return self._park(record, error)
+            case PipelineError():
+                logger.warning("will be tried again", extra={"message_id": key, "reason": error.message})
+            case _:
+                logger.error("unforeseen error, will be tried again", exc_info=error, extra={"message_id": key})
+        count("MessagesRetried")
+        return False
+
+    def _park(self, record: Mapping[str, Any], error: Permanent) -> bool:
+        logger.error(
+            "parked in the dead-letter queue",
+            extra={"message_id": record["messageId"], "code": error.code, "reason": error.message},
+        )
+        count("MessagesParked")
+        envelope = {
+            "error": {"code": error.code, "message": error.message, "faults": getattr(error, "faults", ())},
+            "message_id": record["messageId"],
+            "attributes": record.get("attributes", {}),
+            "body": record["body"],
+        }
+        try:
+            self._dead_letters.send([json.dumps(envelope)])
+        except PipelineError:
+            return False  # the queue parks it after five receives
+        return True
+
+
+def _decode(model: type[M], body: str) -> M:
+    try:
+        return model.model_validate_json(body)
+    except ValidationError as error:
+        raise _malformed(faults_of(error)) from None
+
+
+def parse(model: type[M], document: Any) -> M:
+    """``document`` as ``model``.
+
+    Raises:
+        ContractViolation: with every fault and its path.
+    """
+    try:
+        return model.model_validate(document)
+    except ValidationError as error:
+        raise _malformed(faults_of(error)) from None
+
+
+def _malformed(faults: Iterable[Any]) -> ContractViolation:
+    found = tuple((fault.path, fault.message) for fault in faults)
+    summary = "; ".join(f"{path}: {message}" if path else message for path, message in found[:5])
+    return ContractViolation(f"the message does not keep its contract: {summary}", code="MALFORMED", faults=found)

@@ -1,0 +1,25 @@
+"""What the four stage functions share: each reacts to ``StageReady`` of its own stage."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from ekiden.contracts.events import Envelope, StageReady
+from ekiden.domain.model import Stage
+from ekiden.errors import ContractViolation
+from ekiden.runtime.container import Container
+from ekiden.runtime.queue import parse
+
+
+def starter(stage: Stage, parts: Container) -> Callable[[Envelope], None]:
+    """Handles ``StageReady`` events of ``stage``, and refuses any other: the function's role is for one stage."""
+
+    def start(envelope: Envelope) -> None:
+        ready = parse(StageReady, envelope.detail)
+        if ready.data.stage is not stage or ready.meta.run_id is None:
+            raise ContractViolation(
+                f"StageReady({ready.data.stage}) came to the function for {stage}", code="MISROUTED"
+            )
+        parts.start_stage(ready.meta.run_id, stage, ready.data.attempt, actor=ready.meta.event_id)
+
+    return start
