@@ -119,9 +119,7 @@ def _explain(path: Path, name: str, separator: str, reason: str) -> BadData:
     except UnicodeDecodeError:
         return BadData("BAD_CSV", f"{name}: after line {line}: not UTF-8 text; convert the file to UTF-8")
     except csv.Error as error:
-        return BadData(
-            "BAD_CSV", f"{name}:{line + 1}: {error} (quotes follow RFC 4180: double them inside a value)"
-        )
+        return BadData("BAD_CSV", f"{name}:{line + 1}: {error} (quotes follow RFC 4180: double them inside a value)")
     except (OSError, EOFError) as error:
         return BadData("BAD_CSV", f"{name}: after line {line}: {str(error)[:150]}")
     return BadData("BAD_CSV", f"{name}: {reason[:150]}")

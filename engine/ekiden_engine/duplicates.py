@@ -59,9 +59,7 @@ class IdColumn:
         repeats = len(ids) - ids.null_count - pc.count_distinct(ids).as_py()
         if not repeats:
             return
-        codes = pc.fill_null(ids.combine_chunks().dictionary_encode().indices, -1).to_numpy(
-            zero_copy_only=False
-        )
+        codes = pc.fill_null(ids.combine_chunks().dictionary_encode().indices, -1).to_numpy(zero_copy_only=False)
         order = np.argsort(codes, kind="stable")
         ordered = codes[order]
         again = np.flatnonzero((ordered[1:] == ordered[:-1]) & (ordered[1:] >= 0)) + 1

@@ -74,9 +74,7 @@ def export_graph(source: Path, target: Path, spec: PipelineSpec) -> GraphShape:
         for file in vertex_files:
             vertices.add(file)
         if not len(vertices.ids):
-            raise BadData(
-                "EMPTY_GRAPH", f"the graph has no vertex ({len(vertex_files)} vertex files, no rows)"
-            )
+            raise BadData("EMPTY_GRAPH", f"the graph has no vertex ({len(vertex_files)} vertex files, no rows)")
         vertices.ids.check_distinct()
         log(f"{len(vertices.ids)} vertices of {len(vertices.stats)} types")
         edges = _Edges(vertices, edge_rows, spec)
@@ -177,9 +175,7 @@ class _Edges:
                 f"first {self._first_dangling}. Add the vertices or drop the edges",
             )
         if not len(self.ids):
-            raise BadData(
-                "EMPTY_GRAPH", "the graph has vertices but no edge: give edge files with ~from,~to,~label"
-            )
+            raise BadData("EMPTY_GRAPH", "the graph has vertices but no edge: give edge files with ~from,~to,~label")
         self.ids.check_distinct()
 
     def _note_dangling(
@@ -274,9 +270,7 @@ def _write_csv(path: Path, tables: Iterator[pa.Table], columns: Sequence[str]) -
 
 def _copy_split(source: Path, target: Path, name: str) -> None:
     if not (source / name).is_file():
-        raise BadData(
-            "NO_SPLIT_FILE", f"custom_split_filenames names {quoted(name)}, which graph.source does not hold"
-        )
+        raise BadData("NO_SPLIT_FILE", f"custom_split_filenames names {quoted(name)}, which graph.source does not hold")
     copy = target / SPLITS_FOLDER / name
     copy.parent.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(source / name, copy)

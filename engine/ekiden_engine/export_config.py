@@ -128,9 +128,7 @@ def _named(features: Iterable[Feature], stats: TypeStats) -> tuple[FeatureConfig
     return tuple(configured)
 
 
-def _inferred(
-    named: Iterable[Feature], stats: TypeStats, label: str, warnings: list[str]
-) -> tuple[FeatureConfig, ...]:
+def _inferred(named: Iterable[Feature], stats: TypeStats, label: str, warnings: list[str]) -> tuple[FeatureConfig, ...]:
     taken = {feature.property for feature in named}
     configured = []
     for name, found in stats.properties.items():
@@ -187,6 +185,4 @@ def _choice(wrong: str, known: Iterable[str]) -> str:
         near = [name for name in names if name.casefold() == wrong.casefold()]
     hint = f" (did you mean {quoted(near[0])}?)" if near else ""
     listed = ", ".join(quoted(name[:60]) for name in names[:12]) or "none"
-    return f"{quoted(wrong)}{hint}; it has {listed}" + (
-        f" and {len(names) - 12} more" if len(names) > 12 else ""
-    )
+    return f"{quoted(wrong)}{hint}; it has {listed}" + (f" and {len(names) - 12} more" if len(names) > 12 else "")

@@ -253,9 +253,9 @@ def _save_edges(folder: Path, edges: EdgeSet, index: int) -> EdgeEntry:
 
 def _load_nodes(folder: Path, entry: NodeEntry) -> NodeSet:
     ids = read_mapping(folder / entry.mapping)
-    features = _arrays(
-        folder, entry.file, {"features": (np.dtype(np.float32), (entry.count, entry.feature_dim))}
-    )["features"]
+    features = _arrays(folder, entry.file, {"features": (np.dtype(np.float32), (entry.count, entry.feature_dim))})[
+        "features"
+    ]
     if len(ids) != entry.count:
         raise _corrupt(entry.mapping, f"has {len(ids)} ids, {GRAPH_FILE} says {entry.count}")
     return NodeSet(entry.type, ids, features, entry.feature_names)

@@ -34,9 +34,7 @@ class PropertyStats:
             return
         fewest, most, total = 1, 1, present
         if declared.multiple:
-            counts = pc.add(
-                pc.subtract(pc.count_substring(column, ";"), pc.count_substring(column, "\\;")), 1
-            )
+            counts = pc.add(pc.subtract(pc.count_substring(column, ";"), pc.count_substring(column, "\\;")), 1)
             fewest, most, total = pc.min(counts).as_py(), pc.max(counts).as_py(), pc.sum(counts).as_py()
         self.min_values = fewest if not self.records else min(fewest, self.min_values)
         self.max_values = max(most, self.max_values)
@@ -107,9 +105,7 @@ def stats_document(nodes: Mapping[str, TypeStats], edges: Mapping[EdgeType, Type
             "details": {
                 "nodes": [nodes[label].to_json(label, label.split(";")) for label in sorted(nodes)],
                 "edges": [
-                    edges[e].to_json(
-                        edge_text(e), {"from": e[0].split(";"), "edge": [e[1]], "to": e[2].split(";")}
-                    )
+                    edges[e].to_json(edge_text(e), {"from": e[0].split(";"), "edge": [e[1]], "to": e[2].split(";")})
                     for e in sorted(edges)
                 ],
             },

@@ -121,8 +121,7 @@ class GremlinFile:
         """The error for `bad`, found in a table that starts at `record`."""
         return BadData(
             "NOT_A_NUMBER",
-            f"{self.at(record + bad.row)}, column {quoted(item.header)}: "
-            f"{quoted(bad.value)} is {bad.problem}",
+            f"{self.at(record + bad.row)}, column {quoted(item.header)}: {quoted(bad.value)} is {bad.problem}",
         )
 
     def _check_present(self, table: pa.Table, column: str, record: int) -> None:

@@ -68,9 +68,7 @@ def check_manifest(folder: Path) -> Manifest:
     try:
         manifest = Manifest.model_validate_json(path.read_bytes())
     except FileNotFoundError as error:
-        raise BadData(
-            "CORRUPT_ARTIFACT", f"{folder.name}/{MANIFEST} is missing: the folder is incomplete"
-        ) from error
+        raise BadData("CORRUPT_ARTIFACT", f"{folder.name}/{MANIFEST} is missing: the folder is incomplete") from error
     except ValidationError as error:
         detail = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(str(part) for part in detail["loc"])

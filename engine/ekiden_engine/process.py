@@ -82,9 +82,7 @@ def process_graph(source: Path, target: Path, spec: PipelineSpec) -> EncodedGrap
         name = edge_text(edge_type)
         for end in (edge_type[0], edge_type[2]):
             if end not in nodes:
-                raise BadData(
-                    "EMPTY_GRAPH", f"edge type {quoted(name)} needs {quoted(end)} nodes; there are none"
-                )
+                raise BadData("EMPTY_GRAPH", f"edge type {quoted(name)} needs {quoted(end)} nodes; there are none")
         features = _features(edge_files, name)
         label_configs = tuple(dict.fromkeys(c for f in edge_files for c in f.labels))
         ends = (nodes[edge_type[0]], nodes[edge_type[2]])
@@ -120,9 +118,7 @@ def _check_labels(nodes: Iterable[NodeFileConfig], edges: Iterable[EdgeFileConfi
     wanted = {(e.edge_type, label.column) for e in edges for label in e.labels}
     if len(wanted) != 1:
         code = "NO_TARGET" if not wanted else "UNSUPPORTED_TARGET"
-        raise BadData(
-            code, f"the configuration names {len(wanted)} labels; it needs exactly one, on an edge type"
-        )
+        raise BadData(code, f"the configuration names {len(wanted)} labels; it needs exactly one, on an edge type")
 
 
 def _features(files: Iterable[NodeFileConfig | EdgeFileConfig], type_name: str) -> tuple[FeatureConfig, ...]:
@@ -206,9 +202,7 @@ def _encode(
     return _Encoded(side_by_side(blocks, count), names, tuple(encoders))
 
 
-def _fit(
-    feature: FeatureConfig, values: pa.ChunkedArray, fitted_rows: npt.NDArray[np.int64] | None
-) -> FittedEncoder:
+def _fit(feature: FeatureConfig, values: pa.ChunkedArray, fitted_rows: npt.NDArray[np.int64] | None) -> FittedEncoder:
     if fitted_rows is None:
         return fit_encoder(feature, values)
     try:

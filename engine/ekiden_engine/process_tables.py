@@ -61,9 +61,7 @@ class Rows:
     def bad_data(self, bad: BadValue, column: str, owner: str = "") -> BadData:
         """The error for a value that could not be used; `owner` names the node or edge."""
         found = "it" if bad.value is None else quoted(bad.value)
-        return BadData(
-            bad.code, f"{self.at(bad.row)}, column {quoted(column)}{owner}: {found} is {bad.problem}"
-        )
+        return BadData(bad.code, f"{self.at(bad.row)}, column {quoted(column)}{owner}: {found} is {bad.problem}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,9 +183,7 @@ def _check_ends(
     )
 
 
-def _stream(
-    folder: Path, file: NodeFileConfig | EdgeFileConfig, columns: Sequence[str]
-) -> Iterator[pa.Table]:
+def _stream(folder: Path, file: NodeFileConfig | EdgeFileConfig, columns: Sequence[str]) -> Iterator[pa.Table]:
     path = _inside(folder, file.file_name)
     header = read_header(path, file.file_name, file.separator)
     missing = [c for c in columns if c not in header]
@@ -202,9 +198,7 @@ def _inside(folder: Path, name: str) -> Path:
     """The file that a configuration names; the name is taken literally (`%28` is no escape)."""
     path = folder / name
     if name.startswith("/") or ".." in Path(name).parts or not path.is_file():
-        raise BadData(
-            "NO_FILES", f"{CONFIGURATION_FILE} names {quoted(name)}, which the export does not hold"
-        )
+        raise BadData("NO_FILES", f"{CONFIGURATION_FILE} names {quoted(name)}, which the export does not hold")
     return path
 
 

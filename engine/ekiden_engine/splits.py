@@ -93,9 +93,7 @@ def split_by_files(
         if taken.any():
             row = int(owner[taken.argmax()])
             other = Split(int(split[hit[taken.argmax()]])).name.lower()
-            raise BadData(
-                "SPLIT_OVERLAP", f"{part_file.at(row)}: {part_file.pair(row)} is in the {other} file too"
-            )
+            raise BadData("SPLIT_OVERLAP", f"{part_file.at(row)}: {part_file.pair(row)} is in the {other} file too")
         split[hit] = part
         if part_file.label is not None:
             given = part_file.label[owner]
@@ -126,14 +124,10 @@ class _PartFile:
     def read(cls, folder: Path, name: str, edges: LabelledEdges) -> _PartFile:
         path = folder / name
         if ".." in Path(name).parts or not path.is_file():
-            raise BadData(
-                "NO_SPLIT_FILE", f"custom_split_filenames names {quoted(name)}, which is not in the export"
-            )
+            raise BadData("NO_SPLIT_FILE", f"custom_split_filenames names {quoted(name)}, which is not in the export")
         header = [column.split(":")[0] for column in read_header(path, name)]
         if missing := [column for column in ("~from", "~to") if column not in header]:
-            raise BadData(
-                "MISSING_COLUMN", f"{name}:1: a split of edges needs ~from,~to; {missing[0]} is missing"
-            )
+            raise BadData("MISSING_COLUMN", f"{name}:1: a split of edges needs ~from,~to; {missing[0]} is missing")
         raw = read_header(path, name)
         wanted = [c for c in ("~from", "~to", edges.label_column) if c in header]
         chunks = list(stream_csv(path, name, [raw[header.index(c)] for c in wanted]))

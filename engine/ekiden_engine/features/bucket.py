@@ -44,9 +44,7 @@ class BucketEncoder(Encoder):
         numbers = to_float64(values)
         present = numbers[~np.isnan(numbers)]
         if not len(present):
-            raise BadValue(
-                0, None, "missing, as in all other rows: there is nothing to learn from", "MISSING_VALUE"
-            )
+            raise BadValue(0, None, "missing, as in all other rows: there is nothing to learn from", "MISSING_VALUE")
         return cls(
             column=config.column,
             low=config.range[0],

@@ -44,9 +44,7 @@ class CategoryEncoder(Encoder):
         tokens = split_cells(values, config.separator)[0] if config.separator else pc.drop_null(values)
         counted = pc.value_counts(tokens).to_pylist()
         if not counted:
-            raise BadValue(
-                0, None, "missing, as in all other rows: there is nothing to learn from", "MISSING_VALUE"
-            )
+            raise BadValue(0, None, "missing, as in all other rows: there is nothing to learn from", "MISSING_VALUE")
         ranked = sorted(counted, key=lambda item: (-item["counts"], item["values"]))
         other = len(ranked) > MAX_CATEGORIES
         kept = ranked[: MAX_CATEGORIES - 1] if other else ranked

@@ -32,9 +32,7 @@ class DatetimeEncoder(Encoder):
         """Collect the values of each part. Raises `BadValue` for text that is no ISO 8601 date."""
         moments = _moments(values)
         if moments.null_count == len(moments):
-            raise BadValue(
-                0, None, "missing, as in all other rows: there is nothing to learn from", "MISSING_VALUE"
-            )
+            raise BadValue(0, None, "missing, as in all other rows: there is nothing to learn from", "MISSING_VALUE")
         parts = {}
         for part in config.datetime_parts or DATETIME_PARTS:
             seen = sorted(int(v) for v in pc.unique(pc.drop_null(_part(moments, part))).to_pylist())
@@ -52,9 +50,9 @@ class DatetimeEncoder(Encoder):
         moments = _moments(values)
         blocks: list[FloatMatrix] = [np.zeros((len(values), 0), dtype=np.float32)]
         for part, seen in self.parts.items():
-            found: npt.NDArray[np.int64] = pc.fill_null(
-                pc.cast(_part(moments, part), pa.int64()), -1
-            ).to_numpy(zero_copy_only=False)
+            found: npt.NDArray[np.int64] = pc.fill_null(pc.cast(_part(moments, part), pa.int64()), -1).to_numpy(
+                zero_copy_only=False
+            )
             blocks.append((found[:, None] == np.asarray(seen)[None, :]).astype(np.float32))
         return np.concatenate(blocks, axis=1)
 

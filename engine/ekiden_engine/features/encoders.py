@@ -22,9 +22,7 @@ FittedEncoder = Annotated[
     NumericalEncoder | CategoryEncoder | BucketEncoder | DatetimeEncoder, Field(discriminator="kind")
 ]
 _ADAPTER: Final[TypeAdapter[FittedEncoder]] = TypeAdapter(FittedEncoder)
-_KINDS: Final[
-    dict[FeatureKind, type[NumericalEncoder | CategoryEncoder | BucketEncoder | DatetimeEncoder]]
-] = {
+_KINDS: Final[dict[FeatureKind, type[NumericalEncoder | CategoryEncoder | BucketEncoder | DatetimeEncoder]]] = {
     "numerical": NumericalEncoder,
     "category": CategoryEncoder,
     "bucket_numerical": BucketEncoder,

@@ -33,9 +33,7 @@ class NumericalEncoder(Encoder):
 
     @model_validator(mode="after")
     def _dimensions_agree(self) -> Self:
-        if len(self.scale) != len(self.shift) or (
-            self.fill is not None and len(self.fill) != len(self.shift)
-        ):
+        if len(self.scale) != len(self.shift) or (self.fill is not None and len(self.fill) != len(self.shift)):
             raise ValueError("shift, scale and fill must have one number per dimension")
         if 0.0 in self.scale:
             raise ValueError("scale must not be 0")
@@ -47,9 +45,7 @@ class NumericalEncoder(Encoder):
         matrix = _matrix(values, config.separator, None)
         present = ~np.isnan(matrix[:, 0])
         if not present.any():
-            raise BadValue(
-                0, None, "missing, as in all other rows: there is nothing to learn from", "MISSING_VALUE"
-            )
+            raise BadValue(0, None, "missing, as in all other rows: there is nothing to learn from", "MISSING_VALUE")
         known = matrix[present]
         norm: Norm = config.norm or "none"
         if norm == "min-max":
@@ -93,9 +89,7 @@ class NumericalEncoder(Encoder):
 
 def missing_value(row: int) -> BadValue:
     """The error for a missing number where no imputer is named: Neptune ML stops there as well."""
-    return BadValue(
-        row, None, "missing; fill it or name an imputer (mean, median, most_frequent)", "MISSING_VALUE"
-    )
+    return BadValue(row, None, "missing; fill it or name an imputer (mean, median, most_frequent)", "MISSING_VALUE")
 
 
 def _matrix(values: pa.ChunkedArray, separator: str | None, width: int | None) -> npt.NDArray[np.float64]:

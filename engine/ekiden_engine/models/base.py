@@ -74,6 +74,10 @@ class EdgePredictor(Protocol):
     def known(self, source: IndexArray, dest: IndexArray) -> tuple[npt.NDArray[np.bool_], ...]:
         """Two boolean arrays [m]: whether the model knows anything of the source, and of the destination."""
 
+    @property
+    def counts(self) -> tuple[int, int]:
+        """Number of source and destination nodes."""
+
     def save(self, folder: Path) -> None:
         """Write the parameters into `folder` (safetensors)."""
 

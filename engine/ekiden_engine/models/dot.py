@@ -73,6 +73,11 @@ class DotPredictor:
         """See `EdgePredictor`."""
         return _known(self.source, source), _known(self.dest, dest)
 
+    @property
+    def counts(self) -> tuple[int, int]:
+        """See `EdgePredictor`."""
+        return len(self.source), len(self.dest)
+
     def save(self, folder: Path) -> None:
         """Write `model.safetensors`."""
         save_file(

@@ -27,40 +27,31 @@ class CloudWatchJobLogs:
 
     def tail(self, kind: JobKind, job: str, limit: int) -> list[JobLogLine]:
         """See ``ports.JobLogs.tail``."""
-        group, prefix = _place(kind, job)
-        request: dict[str, Any] = {"logGroupName": group}
-        if prefix:
-            request["logStreamNamePrefix"] = prefix
-        try:
-            with translated():
-                streams = self._client.describe_log_streams(**request)["logStreams"]
-                if not streams:
-                    return []
-                newest = max(streams, key=lambda stream: stream.get("lastEventTimestamp", 0))
-                events = self._client.get_log_events(
-                    logGroupName=group,
-                    logStreamName=newest["logStreamName"],
-                    limit=limit,
-                    startFromHead=False,
-                )["events"]
-        except NotFound:
-            return []
-        return [_line(event) for event in events]
+        answer = self._events(kind, job, {"limit": limit, "startFromHead": False})
+        return [_line(event) for event in answer["events"]]
 
     def read(self, kind: JobKind, job: str, limit: int, token: str | None) -> tuple[list[JobLogLine], str | None]:
-        """See ``ports.JobLogs.read``."""
+        """See ``ports.JobLogs.read``. At the end of a stream CloudWatch gives back the token it was asked with."""
+        request = {"limit": limit, "startFromHead": True} | ({"nextToken": token} if token else {})
+        answer = self._events(kind, job, request)
+        following = answer.get("nextForwardToken")
+        return [_line(event) for event in answer["events"]], following if following != token else None
+
+    def _events(self, kind: JobKind, job: str, request: dict[str, Any]) -> dict[str, Any]:
+        """A page of the job's newest stream; no events if it wrote none."""
         group, prefix = _place(kind, job)
-        request: dict[str, Any] = {"logGroupName": group, "limit": limit}
-        if prefix:
-            request["logStreamNamePrefix"] = prefix
-        if token:
-            request["nextToken"] = token
+        named = {"logStreamNamePrefix": prefix} if prefix else {}
         try:
             with translated():
-                answer = self._client.filter_log_events(**request)
+                streams = self._client.describe_log_streams(logGroupName=group, **named)["logStreams"]  # type: ignore[arg-type]
+                if not streams:
+                    return {"events": []}
+                newest = max(streams, key=lambda stream: stream.get("lastEventTimestamp", 0))
+                return dict(
+                    self._client.get_log_events(logGroupName=group, logStreamName=newest["logStreamName"], **request)
+                )
         except NotFound:
-            return [], None
-        return [_line(event) for event in answer["events"]], answer.get("nextToken")
+            return {"events": []}
 
 
 def _place(kind: JobKind, job: str) -> tuple[str, str]:
