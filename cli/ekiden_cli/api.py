@@ -105,9 +105,7 @@ class ApiClient:
         pause = self._pause
         for left in reversed(range(_TRIES)):
             try:
-                response = self._pool.request(
-                    method, url, body=data or None, headers=self._signed(method, url, data)
-                )
+                response = self._pool.request(method, url, body=data or None, headers=self._signed(method, url, data))
             except urllib3.exceptions.HTTPError as error:
                 if not left:
                     raise self._unreachable(error) from None
@@ -130,33 +128,24 @@ class ApiClient:
 
     def _unreachable(self, error: Exception) -> CliError:
         hint = (
-            "run `ekiden doctor`, then `ekiden up`"
-            if self.target.is_local
-            else "check EKIDEN_API_URL and the network"
+            "run `ekiden doctor`, then `ekiden up`" if self.target.is_local else "check EKIDEN_API_URL and the network"
         )
         return CliError(
-            f"the API of cloud {self.target.name!r} does not answer at {self.target.api_url} "
-            f"({type(error).__name__})",
+            f"the API of cloud {self.target.name!r} does not answer at {self.target.api_url} ({type(error).__name__})",
             hint=hint,
             code="NO_ANSWER",
         )
 
-    def _failure(
-        self, status: int, answer: Any, text: bytes, *, run_id: str | None, score_id: str | None
-    ) -> CliError:
+    def _failure(self, status: int, answer: Any, text: bytes, *, run_id: str | None, score_id: str | None) -> CliError:
         said = answer.get("error") if isinstance(answer, dict) else None
         said = said if isinstance(said, dict) else {}
         code = str(said.get("code") or f"HTTP_{status}")
         # API Gateway's own refusals carry `message` at the top; anything else is shown shortened.
         fallback = answer.get("message") if isinstance(answer, dict) else None
-        message = str(
-            said.get("message") or fallback or text[:200].decode("utf-8", "replace") or "no reason given"
-        )
+        message = str(said.get("message") or fallback or text[:200].decode("utf-8", "replace") or "no reason given")
         faults = [(str(f.get("path", "")), str(f.get("message", ""))) for f in said.get("faults") or ()]
         if status == 403:
-            return CliError(
-                f"the API refused the call (403): {message[:200]}", hint=self._hint_403(), code=code
-            )
+            return CliError(f"the API refused the call (403): {message[:200]}", hint=self._hint_403(), code=code)
         if status == 404 and run_id is not None:
             return CliError(message, hint=self._hint_run(run_id), exit_code=Exit.USAGE, code=code)
         if status == 404 and score_id is not None:

@@ -69,7 +69,7 @@ def command(function: Callable[P, None]) -> Callable[P, None]:
             raise typer.Exit(0) from None
         except typer.Exit:
             raise
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - the last line of defence: a message, not a traceback
             if os.environ.get("EKIDEN_DEBUG"):
                 traceback.print_exc()
             text = str(error).strip().splitlines()[0][:200] if str(error).strip() else ""

@@ -64,9 +64,7 @@ def read_columns(path: Path, names: Sequence[str], *, delimiter: str, header: bo
     )
     text = {name: pa.string() for name in (header_of(path, delimiter) if header else names)}
     if header and (missing := [name for name in names if name not in text]):
-        raise BadInput(
-            f"{path.name}, row 1: no column {', '.join(missing)}; the header has {', '.join(text)}"[:300]
-        )
+        raise BadInput(f"{path.name}, row 1: no column {', '.join(missing)}; the header has {', '.join(text)}"[:300])
     convert = pacsv.ConvertOptions(
         column_types=text, include_columns=list(names), strings_can_be_null=True, null_values=[""],
         quoted_strings_can_be_null=True,
@@ -112,18 +110,14 @@ def read_dict_rows(path: Path, names: Sequence[str]) -> list[list[str]]:
     header = next(reader, [])
     missing = [name for name in names if name not in header]
     if missing:
-        raise BadInput(
-            f"{path.name}, row 1: no column {', '.join(missing)}; the header has {', '.join(header)}"[:300]
-        )
+        raise BadInput(f"{path.name}, row 1: no column {', '.join(missing)}; the header has {', '.join(header)}"[:300])
     at = [header.index(name) for name in names]
     rows = []
     for row in reader:
         if not row:
             continue
         if len(row) != len(header):
-            raise BadInput(
-                f"{path.name}, row {reader.line_num}: {len(row)} fields where {len(header)} were expected"
-            )
+            raise BadInput(f"{path.name}, row {reader.line_num}: {len(row)} fields where {len(header)} were expected")
         rows.append([row[k] for k in at])
     return rows
 

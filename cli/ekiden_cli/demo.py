@@ -125,15 +125,11 @@ def read_results(client: ApiClient, results: str, titles: Mapping[str, str]) -> 
     for key, _ in list_objects(s3, bucket, prefix):
         body = s3.get_object(Bucket=bucket, Key=key)["Body"].read()
         names = {name: pa.string() for name in ("source", "target", "score", "status")}
-        table = pacsv.read_csv(
-            pa.BufferReader(body), convert_options=pacsv.ConvertOptions(column_types=names)
-        )
+        table = pacsv.read_csv(pa.BufferReader(body), convert_options=pacsv.ConvertOptions(column_types=names))
         for row in table.to_pylist():
             movie = str(row["target"])
             value = float(row["score"]) if row["score"] else None
-            found.append(
-                Prediction(str(row["source"]), movie, titles.get(movie, movie), value, str(row["status"]))
-            )
+            found.append(Prediction(str(row["source"]), movie, titles.get(movie, movie), value, str(row["status"])))
     return found
 
 
@@ -157,9 +153,7 @@ def fetch_files(client: ApiClient, run: View, folder: Path) -> dict[str, Path]:
     return fetched
 
 
-def summary(
-    run: View, predictions: Sequence[Prediction], files: Mapping[str, Path], clock: Clock
-) -> dict[str, Any]:
+def summary(run: View, predictions: Sequence[Prediction], files: Mapping[str, Path], clock: Clock) -> dict[str, Any]:
     """Return the demo's outcome as one JSON document."""
     return {
         "run_id": run["run_id"],
@@ -186,7 +180,5 @@ def evaluation_of(run: View, files: Mapping[str, Path]) -> View | None:
 
 
 def _read(path: Path, columns: Sequence[str]) -> pa.Table:
-    convert = pacsv.ConvertOptions(
-        include_columns=list(columns), column_types={c: pa.string() for c in columns}
-    )
+    convert = pacsv.ConvertOptions(include_columns=list(columns), column_types={c: pa.string() for c in columns})
     return pacsv.read_csv(path, convert_options=convert)

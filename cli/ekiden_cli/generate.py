@@ -171,12 +171,7 @@ def sample(*, users: int, movies: int, ratings: int, seed: int) -> Ratings:
     degree = _degrees(what, users, movies, ratings)
     user, movie = _expose(what, user_vectors, movie_vectors, popularity, degree)
 
-    level = (
-        MEAN
-        + user_bias[user]
-        + movie_bias[movie]
-        + np.einsum("ij,ij->i", user_vectors[user], movie_vectors[movie])
-    )
+    level = MEAN + user_bias[user] + movie_bias[movie] + np.einsum("ij,ij->i", user_vectors[user], movie_vectors[movie])
     # Exposure favours what people like: shift the level so that the mean stays where ratings sites have it.
     level += MEAN - level.mean()
     stars = np.clip(np.rint(level + NOISE * what.standard_normal(ratings)), 1, 5).astype(np.int64)
@@ -246,9 +241,7 @@ def _expose(
         most = int(wanted.max())
         keys = popularity + EXPOSURE * (user_vectors[start : start + block] @ movie_vectors.T)
         keys += rng.gumbel(size=keys.shape)
-        top = (
-            np.argpartition(-keys, most - 1, axis=1)[:, :most] if most < movies else np.argsort(-keys, axis=1)
-        )
+        top = np.argpartition(-keys, most - 1, axis=1)[:, :most] if most < movies else np.argsort(-keys, axis=1)
         order = np.argsort(-np.take_along_axis(keys, top, axis=1), axis=1)
         ranked = np.take_along_axis(top, order, axis=1)
         picked.append(ranked[np.arange(most) < wanted[:, None]])

@@ -45,9 +45,7 @@ def read_spec(path: Path) -> SpecFile:
     except UnicodeDecodeError:
         raise usage(f"{path} is not UTF-8 text", "a spec is a YAML file") from None
     except OSError as error:
-        raise usage(
-            f"cannot read {path}: {error.strerror}", "`ekiden generate` writes a spec to start from"
-        ) from None
+        raise usage(f"cannot read {path}: {error.strerror}", "`ekiden generate` writes a spec to start from") from None
     try:
         spec = load_spec(text, allow_local_source=True)
     except SpecError as error:
@@ -176,9 +174,7 @@ def _unknown(spec: PipelineSpec, seen: _Seen) -> Iterator[Fault]:
             yield Fault(f"{path}.node", _no("node label", str(feature.node), seen.nodes))
         elif feature.property not in seen.nodes[feature.node]:
             known = seen.nodes[feature.node]
-            yield Fault(
-                f"{path}.property", _no(f"property of node {feature.node!r}", feature.property, known)
-            )
+            yield Fault(f"{path}.property", _no(f"property of node {feature.node!r}", feature.property, known))
 
 
 def _no(what: str, name: str, known: Any) -> str:

@@ -87,7 +87,5 @@ def plain(line: View) -> str:
     attempt = int(line.get("attempt") or 1)
     name = stage if attempt == 1 else f"{stage}/{attempt}"
     return (
-        f"{moment:%H:%M:%S} {name:<8} {line.get('message', '')}"
-        if moment
-        else f"{name:<8} {line.get('message', '')}"
+        f"{moment:%H:%M:%S} {name:<8} {line.get('message', '')}" if moment else f"{name:<8} {line.get('message', '')}"
     )

@@ -50,9 +50,7 @@ def convert(src: Path | str, out: Path | str, split: str | None = None) -> Graph
     if not source.is_dir():
         raise BadInput(f"{source} is not a folder")
     if folder.resolve() == source.resolve():
-        raise BadInput(
-            "--out must be another folder than the data's: the graph's CSV files would mix with it"
-        )
+        raise BadInput("--out must be another folder than the data's: the graph's CSV files would mix with it")
     parts = read_split(source, split) if split else None
     ratings = read_ratings(source) if parts is None else concat(parts)
     if not len(ratings.user):

@@ -99,9 +99,7 @@ def _checked(path: Path, columns: Sequence[pa.Array], *, first_row: int) -> Rati
 def read_split(source: Path, split: str) -> tuple[Ratings, Ratings]:
     """Read training and test ratings of a published split. Raises ``BadInput``."""
     if not re.fullmatch(r"[a-z0-9]{1,16}", split) or not has_split(source, split):
-        raise BadInput(
-            f"{source.name}: no {shown(split + '.base')} and {shown(split + '.test')} beside the ratings"
-        )
+        raise BadInput(f"{source.name}: no {shown(split + '.base')} and {shown(split + '.test')} beside the ratings")
     return _ratings_file(source / f"{split}.base", "\t"), _ratings_file(source / f"{split}.test", "\t")
 
 
@@ -121,9 +119,7 @@ def read_users(source: Path) -> list[User]:
         return _unique(path, [User(k, _age(path, n, a), g, o) for n, (k, a, g, o, _) in enumerate(rows, 1)])
     if (path := source / "users.dat").is_file():
         rows = _user_rows(path)
-        return _unique(
-            path, [User(k, _age(path, n, a), g, _occupation(o)) for n, (k, g, a, o) in enumerate(rows, 1)]
-        )
+        return _unique(path, [User(k, _age(path, n, a), g, _occupation(o)) for n, (k, g, a, o) in enumerate(rows, 1)])
     return []
 
 

@@ -19,9 +19,7 @@ Stack = Annotated[
     str | None,
     typer.Option("--stack", envvar="EKIDEN_STACK", metavar="NAME", help="Stack on AWS. Default: ekiden."),
 ]
-Json = Annotated[
-    bool, typer.Option("--json", help="Print one JSON document to stdout; progress goes to stderr.")
-]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document to stdout; progress goes to stderr.")]
 CloudName = Annotated[
     str, typer.Option("--name", metavar="NAME", help="Which embedded cloud; several run side by side.")
 ]

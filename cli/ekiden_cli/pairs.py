@@ -53,9 +53,7 @@ def canonical(pairs: Path, out: Path, *, source: str = "source", target: str = "
         sink.write(b"source,target\n")
         for left, right in _batches(pairs, source, target):
             for name, values in ((source, left), (target, right)):
-                broken = pc.index(
-                    pc.fill_null(pc.match_substring_regex(values, "[\\r\\n]"), False), True
-                ).as_py()
+                broken = pc.index(pc.fill_null(pc.match_substring_regex(values, "[\\r\\n]"), False), True).as_py()
                 if broken >= 0:
                     row = count + broken + 1
                     raise BadInput(f"{pairs.name}, record {row}: column {name} holds a line break")
@@ -97,9 +95,7 @@ def _csv_batches(pairs: Path, source: str, target: str) -> Iterator[pa.RecordBat
     if faults:
         row = faults[0]
         where = f"row {row.number}" if row.number else f"the row {shown(row.text)}"
-        raise BadInput(
-            f"{pairs.name}, {where}: {row.actual_columns} fields where the header has {len(header)}"
-        )
+        raise BadInput(f"{pairs.name}, {where}: {row.actual_columns} fields where the header has {len(header)}")
 
 
 def _parquet_batches(pairs: Path, source: str, target: str) -> Iterator[pa.RecordBatch]:
@@ -143,9 +139,7 @@ class ResultWriter(AbstractContextManager["ResultWriter"]):
     def write(self, batch: pa.RecordBatch) -> None:
         """Append a batch with the columns source, target, score and status, all text."""
         if self._parquet is not None:
-            score = pc.cast(
-                pc.if_else(pc.equal(batch.column("score"), ""), None, batch.column("score")), pa.float32()
-            )
+            score = pc.cast(pc.if_else(pc.equal(batch.column("score"), ""), None, batch.column("score")), pa.float32())
             columns = [score if c == "score" else batch.column(c) for c in COLUMNS]
             self._parquet.write_batch(pa.record_batch(columns, schema=self._parquet.schema))
         elif self._csv is not None:

@@ -59,24 +59,18 @@ def last_job(stage: View) -> str:
     return str(attempts[-1].get("job") or "") if attempts else ""
 
 
-def stage_table(
-    run: View, *, lines: Mapping[str, str] | None = None, spinner: Spinner | None = None
-) -> Table:
+def stage_table(run: View, *, lines: Mapping[str, str] | None = None, spinner: Spinner | None = None) -> Table:
     """Return the stages of a run; ``lines`` holds the last log line by stage, for a live view."""
     now = datetime.now(UTC)
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for title in ("", "stage", "status", "time", "tries", "job"):
-        table.add_column(
-            title, no_wrap=title != "job", justify="right" if title in ("time", "tries") else "left"
-        )
+        table.add_column(title, no_wrap=title != "job", justify="right" if title in ("time", "tries") else "left")
     if lines is not None:
         table.add_column("last line", no_wrap=True, overflow="ellipsis", ratio=1, style="dim")
     for stage in run.get("stages", ()):
         status = str(stage["status"])
         busy = status in ("RUNNING", "STARTING")
-        mark: RenderableType = (
-            spinner if busy and spinner else Text(_MARK.get(status, " "), _STYLE.get(status, ""))
-        )
+        mark: RenderableType = spinner if busy and spinner else Text(_MARK.get(status, " "), _STYLE.get(status, ""))
         span = stage_span(stage, now)
         tries = len(stage.get("attempts") or ())
         cells: list[RenderableType] = [
@@ -94,11 +88,7 @@ def run_panel(run: View) -> Panel:
     began, ended = when(run.get("created_at")), when(run.get("ended_at"))
     head = Text.assemble(styled(str(run["status"])), f"  {run.get('name', '')}")
     if began:
-        head.append(
-            f"  started {began:%Y-%m-%d %H:%M:%S} UTC, took "
-            if ended
-            else f"  started {began:%H:%M:%S} UTC, "
-        )
+        head.append(f"  started {began:%Y-%m-%d %H:%M:%S} UTC, took " if ended else f"  started {began:%H:%M:%S} UTC, ")
         head.append(duration(((ended or datetime.now(UTC)) - began).total_seconds()))
     parts: list[RenderableType] = [head, Text(), stage_table(run)]
     if run.get("evaluation"):
@@ -107,9 +97,7 @@ def run_panel(run: View) -> Panel:
         parts += [Text(), paths]
     if run.get("error"):
         parts += [Text(), error_text(run["error"])]
-    return Panel(
-        Group(*parts), title=str(run["run_id"]), title_align="left", border_style="dim", expand=False
-    )
+    return Panel(Group(*parts), title=str(run["run_id"]), title_align="left", border_style="dim", expand=False)
 
 
 def error_text(error: View) -> Text:
@@ -175,9 +163,7 @@ def runs_table(runs: list[View]) -> Table:
         if run["status"] not in RUN_TERMINAL and began:
             took = duration((datetime.now(UTC) - began).total_seconds())
         started = f"{began:%Y-%m-%d %H:%M:%S}" if began else ""
-        table.add_row(
-            str(run["run_id"]), styled(str(run["status"])), str(run.get("stage") or ""), started, took
-        )
+        table.add_row(str(run["run_id"]), styled(str(run["status"])), str(run.get("stage") or ""), started, took)
     return table
 
 

@@ -65,9 +65,7 @@ def upload_folder(
     return Uploaded(f"s3://{target.bucket}/{prefix}", len(missing), len(files) - len(missing), total)
 
 
-def upload_file(
-    target: Target, path: Path, key: str, *, progress: Progress = lambda done, total: None
-) -> str:
+def upload_file(target: Target, path: Path, key: str, *, progress: Progress = lambda done, total: None) -> str:
     """Upload one file and return its address."""
     sent = upload_folder(target, [("", path)], key, progress=progress)
     return sent.uri

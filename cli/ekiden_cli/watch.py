@@ -24,9 +24,7 @@ def interval(client: ApiClient) -> float:
     return 0.5 if client.target.is_local else 3.0
 
 
-def follow(
-    client: ApiClient, run_id: str, *, pause: float | None = None, console: Console | None = None
-) -> View:
+def follow(client: ApiClient, run_id: str, *, pause: float | None = None, console: Console | None = None) -> View:
     """Show the run's progress on stderr until it ends; return the last view of it.
 
     Interrupting (Ctrl-C) leaves the run running; the way back is printed.
@@ -34,11 +32,7 @@ def follow(
     console = console or err()
     pause = interval(client) if pause is None else pause
     try:
-        return (
-            _live(client, run_id, pause, console)
-            if console.is_terminal
-            else _plain(client, run_id, pause, console)
-        )
+        return _live(client, run_id, pause, console) if console.is_terminal else _plain(client, run_id, pause, console)
     except KeyboardInterrupt:
         note(f"\nthe run goes on without you; watch it again with `ekiden watch {run_id}`")
         raise CliError("stopped watching", exit_code=Exit.INTERRUPTED, code="INTERRUPTED") from None

@@ -33,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     files."""
     given = sys.argv[1:] if arguments is None else list(arguments)
     if not given or given[0] not in COMMANDS:
-        print(f"usage: ekiden-engine {{{'|'.join(COMMANDS)}}}", file=sys.stderr)
+        print(f"usage: ekiden-engine {{{'|'.join(COMMANDS)}}}", file=sys.stderr)  # noqa: T201
         return ExitCode.USAGE
     return run_command(given[0], MlRoot.from_environment())
 
@@ -49,7 +49,7 @@ def run_command(command: str, root: MlRoot) -> int:
     except MemoryError:
         message = f"{command} ran out of memory: take an instance type with more"
         return _fail(root, "OUT_OF_MEMORY", message, ExitCode.BAD_DATA)
-    except Exception as error:  # the last line of defence: every job must leave a reason
+    except Exception as error:  # noqa: BLE001  the last line of defence: every job must leave a reason
         traceback.print_exc()
         message = f"{command}: {type(error).__name__}: {str(error)[:300]} (the log has the traceback)"
         return _fail(root, "INTERNAL_ERROR", message, ExitCode.INTERNAL)
@@ -58,6 +58,6 @@ def run_command(command: str, root: MlRoot) -> int:
 
 
 def _fail(root: MlRoot, code: str, message: str, exit_code: ExitCode) -> int:
-    print(f"ERROR {code}: {message}", file=sys.stderr, flush=True)
+    print(f"ERROR {code}: {message}", file=sys.stderr, flush=True)  # noqa: T201
     root.write_failure(code, message)
     return exit_code

@@ -22,9 +22,9 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pacsv
-
 from ekiden.contracts.spec import PipelineSpec
 from ekiden.contracts.training_data import CONFIGURATION_FILE
+
 from ekiden_engine.csv_stream import gathered
 from ekiden_engine.duplicates import IdColumn, Place
 from ekiden_engine.errors import BadData, quoted
@@ -45,6 +45,9 @@ from ekiden_engine.spec_file import read_spec
 from ekiden_engine.spool import TypeSpool, group_rows
 
 K = TypeVar("K", bound=str | EdgeType)
+
+SPOOL_BYTES = 256 << 20
+"""Rows of vertices, and of edges, held in memory before they go to disk."""
 
 DEFAULT_VERTEX_LABEL = "vertex"
 """What Neptune gives a vertex that has no label."""
@@ -69,7 +72,7 @@ def export_graph(source: Path, target: Path, spec: PipelineSpec) -> GraphShape:
     log(f"found {len(vertex_files)} vertex files and {len(edge_files)} edge files")
     for folder in ("nodes", "edges"):
         (target / folder).mkdir(parents=True, exist_ok=True)
-    with TypeSpool[str]() as node_rows, TypeSpool[EdgeType]() as edge_rows:
+    with TypeSpool[str](SPOOL_BYTES) as node_rows, TypeSpool[EdgeType](SPOOL_BYTES) as edge_rows:
         vertices = _Vertices(node_rows)
         for file in vertex_files:
             vertices.add(file)

@@ -5,4 +5,4 @@ from __future__ import annotations
 
 def log(message: str) -> None:
     """Print one line at once (containers buffer standard output when it is a pipe)."""
-    print(message, flush=True)
+    print(message, flush=True)  # noqa: T201

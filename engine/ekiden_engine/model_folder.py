@@ -62,9 +62,11 @@ def load_model(folder: Path) -> LoadedModel:
         if name not in known:
             raise BadData("CORRUPT_ARTIFACT", f"{CONFIG_FILE}: no id file for node type {label[:100]}")
         ids.append(read_mapping(folder / name))
-    if CONFIG_FILE not in known:
-        raise BadData("CORRUPT_ARTIFACT", f"{CONFIG_FILE} is not in manifest.json")
-    predictor = predictor_class(config.predictor).load(folder)
+    kind = predictor_class(config.predictor)
+    for name in (CONFIG_FILE, *kind.files):
+        if name not in known:
+            raise BadData("CORRUPT_ARTIFACT", f"{name} is not in manifest.json")
+    predictor = kind.load(folder)
     if predictor.counts != (len(ids[0]), len(ids[1])):
         raise BadData("CORRUPT_ARTIFACT", "the model has another number of nodes than its id files")
     return LoadedModel(config, predictor, ids[0], ids[1])

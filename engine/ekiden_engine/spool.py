@@ -16,14 +16,11 @@ import pyarrow as pa
 
 K = TypeVar("K", bound=Hashable)
 
-LIMIT_BYTES = 256 << 20
-"""Rows held in memory before they go to disk."""
-
 
 class TypeSpool(Generic[K]):
     """Tables by key, in the order in which they came. A context manager: leaving it removes its files."""
 
-    def __init__(self, folder: Path | None = None, limit_bytes: int = LIMIT_BYTES) -> None:
+    def __init__(self, limit_bytes: int, folder: Path | None = None) -> None:
         """Spill below `folder` (default: the system's temporary folder) once `limit_bytes` are held."""
         self._held: dict[K, list[pa.Table]] = {}
         self._spilled: dict[K, list[Path]] = {}

@@ -173,11 +173,7 @@ def _empty(folder: Path) -> Path:
 
 
 def _write_json(path: Path, document: dict[str, Any]) -> None:
-    path.write_text(json.dumps(document, indent=1, allow_nan=False, default=_finite) + "\n", "utf-8")
-
-
-def _finite(value: Any) -> Any:
-    raise TypeError(f"{type(value).__name__} has no place in JSON")
+    path.write_text(json.dumps(document, indent=1, allow_nan=False) + "\n", "utf-8")
 
 
 def _threads() -> int:

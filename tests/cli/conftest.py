@@ -15,8 +15,9 @@ from typing import Any
 import boto3
 import pytest
 from botocore.config import Config
-from fake_api import FakeApi
 from typer.testing import CliRunner, Result
+
+from tests.cli.fake_api import FakeApi
 
 ROOT = Path(__file__).resolve().parents[2]
 BUCKET = "ekiden-test-data"

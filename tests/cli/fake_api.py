@@ -113,9 +113,7 @@ class FakeApi:
 
     # What the handlers of the real API do.
 
-    def route(
-        self, method: str, path: str, query: dict[str, str], body: bytes
-    ) -> tuple[int, dict[str, Any]]:
+    def route(self, method: str, path: str, query: dict[str, str], body: bytes) -> tuple[int, dict[str, Any]]:
         steps = path.strip("/").split("/")
         if method == "POST" and path == "/runs":
             return self.submit(json.loads(body))
@@ -258,9 +256,7 @@ def success(run_id: str) -> list[dict[str, Any]]:
     done = ["SUCCEEDED"] * 4
     going = [run_view(run_id, *done[:n], "RUNNING") for n in range(4)]
     files = {"report": f"s3://b/runs/{run_id}/report.html", "model": f"s3://b/runs/{run_id}/model/"}
-    end = run_view(
-        run_id, *done, status="SUCCEEDED", endpoint="movielens", evaluation=EVALUATION, artifacts=files
-    )
+    end = run_view(run_id, *done, status="SUCCEEDED", endpoint="movielens", evaluation=EVALUATION, artifacts=files)
     return [*going, end]
 
 

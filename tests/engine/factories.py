@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-
 from ekiden.contracts.spec import PipelineSpec, parse_spec
 from ekiden_engine.export import export_graph
 from ekiden_engine.graph import EdgeSet, EncodedGraph, NodeSet, Split, Target
@@ -77,7 +76,7 @@ def process_files(folder: Path, files: Mapping[str, str | bytes], **changes: Any
 def make_encoded_graph(
     users: int = 40, movies: int = 30, edges: int = 600, seed: int = 0, *, label_scale: float = 1.0
 ) -> EncodedGraph:
-    """A rating graph that can be learnt: biases plus an interaction of a user's and a movie's feature, 80/10/10 split."""
+    """A rating graph that can be learnt: biases plus taste times kind; 80/10/10 split."""
     rng = np.random.default_rng(seed)
     pairs = rng.choice(users * movies, size=edges, replace=False)
     source, dest = (pairs // movies).astype(np.int32), (pairs % movies).astype(np.int32)

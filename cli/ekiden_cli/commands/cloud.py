@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import os
 import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated
@@ -18,6 +17,8 @@ from ekiden_cli.target import home
 
 if TYPE_CHECKING:
     from ekiden_local.supervisor import Cloud
+
+_MARKS = {"ok": "green", "warn": "yellow", "fail": "bold red"}
 
 
 @command
@@ -53,9 +54,7 @@ def up(
 @command
 def down(
     name: CloudName = "local",
-    purge: Annotated[
-        bool, typer.Option("--purge", help="Delete its data too: runs, models, buckets.")
-    ] = False,
+    purge: Annotated[bool, typer.Option("--purge", help="Delete its data too: runs, models, buckets.")] = False,
     json_output: Json = False,
 ) -> None:
     """Stop the embedded cloud. Its data stays, unless --purge.
@@ -69,13 +68,12 @@ def down(
     from ekiden_local import supervisor
 
     with _remedies():
-        was_there = supervisor.load(name) is not None
-        supervisor.down(name, purge=purge)
+        was_running = supervisor.down(name, purge=purge, home=home())
     if json_output:
-        print_json({"name": name, "stopped": was_there, "purged": purge})
-    else:
-        done = f"cloud {name} is stopped" if was_there else f"there is no cloud {name}: nothing to stop"
-        out().print(done + (", its data deleted" if purge and was_there else ""), markup=False)
+        print_json({"name": name, "stopped": was_running, "purged": purge})
+        return
+    done = f"cloud {name} is stopped" if was_running else f"cloud {name} was not running"
+    out().print(done + (", its data deleted" if purge else ""), markup=False)
 
 
 @command
@@ -93,20 +91,19 @@ def doctor(name: CloudName = "local", json_output: Json = False) -> None:
     from ekiden_local import supervisor
 
     with _remedies():
-        checks = [dataclasses.asdict(check) for check in supervisor.doctor(name)]
-    good = all(check["ok"] for check in checks)
+        checks = supervisor.doctor(name, home=home())
+    good = all(check.status != "fail" for check in checks)
     if json_output:
-        print_json({"name": name, "ok": good, "checks": checks})
+        print_json({"name": name, "ok": good, "checks": [dataclasses.asdict(check) for check in checks]})
     else:
         from rich.table import Table
         from rich.text import Text
 
         table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
         for check in checks:
-            mark = Text("ok", style="green") if check["ok"] else Text("!!", style="bold red")
-            hint = "" if check["ok"] else str(check.get("hint") or "")
-            detail = str(check.get("detail") or "") + (f"\n→ {hint}" if hint else "")
-            table.add_row(mark, Text(str(check["name"])), Text(detail))
+            remedy = f"\n→ {check.remedy}" if check.remedy else ""
+            mark = Text(check.status.value, style=_MARKS[check.status.value])
+            table.add_row(mark, Text(check.name), Text(check.detail + remedy))
         out().print(table)
     if not good:
         raise typer.Exit(int(Exit.FAILED))
@@ -122,10 +119,9 @@ def start(name: str, *, port: int | None = None, jobs_port: int | None = None, a
 
 @contextlib.contextmanager
 def _remedies() -> Iterator[None]:
-    """Turn the supervisor's errors into the command line's; make it use the folder that ``home()`` found."""
+    """Turn the supervisor's errors, which bring their remedy, into the command line's."""
     from ekiden_local.state import CloudError
 
-    os.environ["EKIDEN_HOME"] = str(home())
     try:
         yield
     except CloudError as error:

@@ -19,9 +19,7 @@ imports = typer.Typer(no_args_is_help=True, help="Turn a data set into a graph f
 
 @command
 def generate(
-    out_dir: Annotated[
-        Path, typer.Option("--out", metavar="DIR", help="Folder to write to.", file_okay=False)
-    ],
+    out_dir: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder to write to.", file_okay=False)],
     users: Annotated[int, typer.Option(help="Users.", min=1)] = 1000,
     movies: Annotated[int, typer.Option(help="Movies.", min=1)] = 1200,
     ratings: Annotated[int, typer.Option(help="Ratings, at most one per user and movie.", min=1)] = 60_000,
@@ -54,9 +52,7 @@ def generate(
 @command
 def import_movielens(
     data: Annotated[Path, typer.Argument(metavar="DIR", help="Folder with the data set's files.")],
-    out_dir: Annotated[
-        Path, typer.Option("--out", metavar="DIR", help="Folder to write to.", file_okay=False)
-    ],
+    out_dir: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder to write to.", file_okay=False)],
     split: Annotated[
         str | None, typer.Option(metavar="NAME", help="Use a published split, e.g. u1 (u1.base and u1.test).")
     ] = None,

@@ -77,9 +77,7 @@ def _show(run: View, predictions: list[Prediction], files: dict[str, Path], cloc
     from ekiden_cli.render import duration, evaluation_table, paths_table
 
     console = out()
-    table = Table(
-        title="\nBest guesses for movies not yet rated", title_justify="left", box=None, padding=(0, 2, 0, 0)
-    )
+    table = Table(title="\nBest guesses for movies not yet rated", title_justify="left", box=None, padding=(0, 2, 0, 0))
     for title in ("user", "movie", "predicted", "status"):
         table.add_column(title, justify="right" if title == "predicted" else "left")
     before = None

@@ -121,11 +121,7 @@ def runs(
     if not listed["runs"]:
         note(
             "no runs"
-            + (
-                f" with status {status.upper()}"
-                if status
-                else " yet: start one with `ekiden run SPEC --watch`"
-            )
+            + (f" with status {status.upper()}" if status else " yet: start one with `ekiden run SPEC --watch`")
         )
         return
     from ekiden_cli.render import runs_table
@@ -174,9 +170,7 @@ def watch(run_id: RunId, cloud: Cloud = None, stack: Stack = None, json_output: 
 @command
 def logs(
     run_id: RunId,
-    stage: Annotated[
-        str | None, typer.Option(metavar="STAGE", help="Only export, process, train or deploy.")
-    ] = None,
+    stage: Annotated[str | None, typer.Option(metavar="STAGE", help="Only export, process, train or deploy.")] = None,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the run ends.")] = False,
     cloud: Cloud = None,
     stack: Stack = None,

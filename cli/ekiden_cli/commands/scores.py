@@ -23,19 +23,11 @@ _TERMINAL = frozenset({"COMPLETED", "FAILED"})
 
 @command
 def score(
-    endpoint: Annotated[
-        str, typer.Option(metavar="NAME", help="A deployed endpoint (deploy.endpoint of the spec).")
-    ],
-    pairs: Annotated[
-        Path, typer.Option(metavar="FILE", help="Pairs of node ids: .csv or .parquet.", dir_okay=False)
-    ],
+    endpoint: Annotated[str, typer.Option(metavar="NAME", help="A deployed endpoint (deploy.endpoint of the spec).")],
+    pairs: Annotated[Path, typer.Option(metavar="FILE", help="Pairs of node ids: .csv or .parquet.", dir_okay=False)],
     out_file: Annotated[Path, OutFile],
-    source_column: Annotated[
-        str, typer.Option(metavar="NAME", help="Column of the source nodes.")
-    ] = "source",
-    target_column: Annotated[
-        str, typer.Option(metavar="NAME", help="Column of the target nodes.")
-    ] = "target",
+    source_column: Annotated[str, typer.Option(metavar="NAME", help="Column of the source nodes.")] = "source",
+    target_column: Annotated[str, typer.Option(metavar="NAME", help="Column of the target nodes.")] = "target",
     cloud: Cloud = None,
     stack: Stack = None,
     json_output: Json = False,

@@ -66,6 +66,7 @@ class EdgePredictor(Protocol):
     """A fitted model of one edge property. Index -1 is a node that it never saw."""
 
     kind: ClassVar[str]
+    files: ClassVar[tuple[str, ...]]
 
     def predict(self, source: IndexArray, dest: IndexArray) -> FloatArray:
         """Predicted labels, float32 [m], of the pairs (source[i], dest[i]), int32 [m]; within the label

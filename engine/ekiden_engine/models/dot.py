@@ -45,6 +45,7 @@ class DotPredictor:
     """
 
     kind: ClassVar[str] = "dot"
+    files: ClassVar[tuple[str, ...]] = (FILE,)
 
     def __init__(self, source: Side, dest: Side, mean: float, low: float, high: float) -> None:
         """`mean`, `low` and `high` are those of the training labels; `source.bias` includes the mean."""

@@ -132,6 +132,8 @@ def fit_member(
         with torch.no_grad():
             encoded = (encoders[0].encode(), encoders[1].encode())
             rmse = _rmse(problem, valid, encoded, (mean, scale), (low, high))
+            if not np.isfinite(rmse):
+                break  # diverged; an earlier epoch may be good
             point = CurvePoint(
                 epoch,
                 train_rmse=float(np.sqrt(squared / len(train))) * scale,
@@ -139,8 +141,6 @@ def fit_member(
                 seconds=round(time.perf_counter() - started, 3),
             )
             points.append(point)
-            if not np.isfinite(rmse):
-                break  # diverged; an earlier epoch may be good
             if rmse < best.rmse - TOLERANCE:
                 best = _Best(rmse, epoch, encoders[0].encode_inductive(), encoders[1].encode_inductive())
         report(point)

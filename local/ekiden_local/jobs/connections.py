@@ -34,9 +34,7 @@ class Connections:
                 connection.close()
                 connection = None
             if connection is None:
-                connection = http.client.HTTPConnection(
-                    "127.0.0.1", self._port, timeout=self._timeout, blocksize=CHUNK
-                )
+                connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=self._timeout, blocksize=CHUNK)
                 connection.connect()
             yield connection
         except BaseException:

@@ -186,9 +186,18 @@ class EndpointManager:
         reason = error.reason if isinstance(error, JobFailure) else f"InternalServerError: {type(error).__name__}"
         server.stop(0.0)
 
+        with self._lock:
+            before = self._serving.get(record.name)
+        nothing_serves = before is None or before.given_up
+
         def end(old: EndpointRecord) -> EndpointRecord:
-            if not old.generation:
-                return replace(old, status=EndpointStatus.FAILED, failure_reason=reason)
+            if nothing_serves:
+                return replace(
+                    old,
+                    status=EndpointStatus.FAILED,
+                    failure_reason=reason,
+                    target=0 if old.generation else 1,
+                )
             # The old deployment has been serving all the while.
             return replace(
                 old,
@@ -241,9 +250,11 @@ class EndpointManager:
                 return
         self._table.update(
             name,
-            lambda old: replace(old, status=EndpointStatus.FAILED, failure_reason=reason)
-            if old.status == EndpointStatus.IN_SERVICE
-            else old,
+            lambda old: (
+                replace(old, status=EndpointStatus.FAILED, failure_reason=reason)
+                if old.status == EndpointStatus.IN_SERVICE
+                else old
+            ),
         )
 
 

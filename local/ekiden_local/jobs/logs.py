@@ -15,7 +15,11 @@ from botocore.exceptions import ClientError
 
 _INTERVAL = 0.25  # s between looks at the files: a line is in CloudWatch well within a second
 _READ = 512 * 1024
-_BATCH_BYTES, _BATCH_LINES, _PER_LINE = 900_000, 5_000, 26  # PutLogEvents: 1 MiB and 10,000 events, 26 bytes each
+_BATCH_BYTES, _BATCH_LINES, _PER_LINE = (
+    900_000,
+    5_000,
+    26,
+)  # PutLogEvents: 1 MiB and 10,000 events, 26 bytes each
 _LINE = 64 * 1024
 _LONGEST_PAUSE = 15.0
 _log = logging.getLogger(__name__)

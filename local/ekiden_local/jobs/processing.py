@@ -52,16 +52,18 @@ class Processing:
     def container(self, request: dict[str, Any]) -> tuple[str, list[str], list[str]]:
         """The request's entrypoint and arguments, or the image's own."""
         app = request["AppSpecification"]
-        return app["ImageUri"], list(app.get("ContainerEntrypoint", [])), list(app.get("ContainerArguments", []))
+        return (
+            app["ImageUri"],
+            list(app.get("ContainerEntrypoint", [])),
+            list(app.get("ContainerArguments", [])),
+        )
 
     def prepare(self, record: JobRecord, root: Path, store: Store, stop: threading.Event) -> None:
         """Write ``config``, make the output folders, fetch the inputs."""
         request = record.request
         mlroot.make_root(root, "config", "processing", "output")
         configured = {name: request[name] for name in _CONFIGURED if name in request}
-        mlroot.write_config(
-            root, "config/processingjobconfig.json", {"ProcessingJobArn": record.arn, **configured}
-        )
+        mlroot.write_config(root, "config/processingjobconfig.json", {"ProcessingJobArn": record.arn, **configured})
         instance_type = request["ProcessingResources"]["ClusterConfig"]["InstanceType"]
         mlroot.write_config(root, "config/resourceconfig.json", mlroot.resource_config(instance_type))
         for item in _outputs(request):

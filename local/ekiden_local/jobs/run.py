@@ -30,7 +30,13 @@ class Run:
     """Carries one job through preparing, running and finishing."""
 
     def __init__(
-        self, name: str, kind: JobKind, table: Table[JobRecord], store: Store, logs: LogShipper, settings: Settings
+        self,
+        name: str,
+        kind: JobKind,
+        table: Table[JobRecord],
+        store: Store,
+        logs: LogShipper,
+        settings: Settings,
     ) -> None:
         self.name = name
         self.kind = kind

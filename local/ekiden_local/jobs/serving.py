@@ -46,6 +46,7 @@ class Server:
         on_death: Callable[[Server, str], None],
     ) -> None:
         self.deployment = deployment
+        self.given_up = False
         self._endpoint = endpoint
         self._folder = folder
         self._settings = settings
@@ -171,6 +172,7 @@ class Server:
             self.start()
         except JobFailure as failure:
             if not self._closing.is_set():
+                self.given_up = True
                 self._on_death(self, failure.reason)
 
     def _await_health(self, child: Child, port: int, deadline: float) -> bool:

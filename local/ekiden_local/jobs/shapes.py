@@ -87,7 +87,11 @@ def _scalar(shape: Shape, value: Any, path: str) -> Iterator[str]:
     expected = _SCALARS.get(shape.type_name)
     if expected is None:
         return
-    _expect(isinstance(value, expected) and (bool in expected or not isinstance(value, bool)), shape.type_name, path)
+    _expect(
+        isinstance(value, expected) and (bool in expected or not isinstance(value, bool)),
+        shape.type_name,
+        path,
+    )
     if shape.type_name == "string":
         too_long = list(_length(shape, value, path))
         yield from too_long

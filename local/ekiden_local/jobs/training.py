@@ -25,7 +25,9 @@ class Training:
         """Refuse what needs more than one machine, or another way of reading data than files."""
         algorithm = request["AlgorithmSpecification"]
         if not algorithm.get("TrainingImage"):
-            raise validation("AlgorithmSpecification.TrainingImage is required: the local job service has no AlgorithmName")
+            raise validation(
+                "AlgorithmSpecification.TrainingImage is required: the local job service has no AlgorithmName"
+            )
         if "OutputDataConfig" not in request:
             raise validation("OutputDataConfig is required")
         check_single_host(request.get("ResourceConfig", {}), "training")
@@ -50,7 +52,9 @@ class Training:
         mlroot.make_root(root, "input/config", "input/data", "model", "output/data", "checkpoints")
         channels = request.get("InputDataConfig", [])
         mlroot.write_config(root, "input/config/hyperparameters.json", request.get("HyperParameters", {}))
-        mlroot.write_config(root, "input/config/inputdataconfig.json", {c["ChannelName"]: _described(c) for c in channels})
+        mlroot.write_config(
+            root, "input/config/inputdataconfig.json", {c["ChannelName"]: _described(c) for c in channels}
+        )
         mlroot.write_config(root, "input/config/resourceconfig.json", mlroot.resource_config(_instance_type(request)))
         for channel in channels:
             uri = channel["DataSource"]["S3DataSource"]["S3Uri"]

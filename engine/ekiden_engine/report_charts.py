@@ -1,0 +1,168 @@
+"""The report's charts: learning curve, predictions per rating, error by degree, timeline of the stages."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from ekiden_engine.models.base import Curve, FloatArray
+from ekiden_engine.report_svg import BOTTOM, TOP, Plot, number
+from ekiden_engine.report_timeline import StageSpan
+
+MAX_VIOLINS = 10
+KDE_POINTS = 64
+MIN_VIOLIN = 5
+"""Fewer predictions than this are drawn as dots: a density of three points is fiction."""
+
+
+def learning_curve(curves: Sequence[Curve], bias_rmse: float | None) -> str:
+    """Training and validation RMSE per epoch of the kept members; a dot where each was best."""
+    kept = [c for c in curves if c.kept and c.points]
+    values = [v for c in kept for p in c.points for v in (p.train_rmse, p.valid_rmse)]
+    values += [] if bias_rmse is None else [bias_rmse]
+    if not kept:
+        return ""
+    pad = (max(values) - min(values)) * 0.06 or 0.01
+    last = max(len(c.points) for c in kept)
+    plot = Plot((1, max(last, 2)), (min(values) - pad, max(values) + pad))
+    plot.y_axis("RMSE")
+    plot.x_axis("epoch")
+    if bias_rmse is not None:
+        plot.level(bias_rmse, "line base dashed")
+        plot.text(max(last, 2), bias_rmse, "user and item biases (held-out edges)", "note end", rise=5)
+    for curve in kept:
+        plot.line([(p.epoch, p.train_rmse) for p in curve.points], "line b thin")
+    for curve in kept:
+        plot.line([(p.epoch, p.valid_rmse) for p in curve.points], "line a")
+        plot.dot(
+            curve.best_epoch,
+            curve.best_valid_rmse,
+            "fill-a ring",
+            f"seed {curve.seed}: best at epoch {curve.best_epoch}, valid RMSE {curve.best_valid_rmse:.4f}",
+        )
+    return plot.svg("Learning curve: training and validation RMSE per epoch")
+
+
+def violins(actual: FloatArray, predicted: FloatArray) -> str:
+    """The distribution of predictions for every rating; a tick marks where a perfect model would put all of
+    it."""
+    groups = _groups(actual, predicted)
+    if not groups:
+        return ""
+    low = float(min(actual.min(), predicted.min()))
+    high = float(max(actual.max(), predicted.max()))
+    pad = (high - low) * 0.04 or 0.5
+    plot = Plot((-0.6, len(groups) - 0.4), (low - pad, high + pad))
+    plot.y_axis("predicted")
+    plot.x_axis("actual", [(i, label) for i, (label, _, _) in enumerate(groups)])
+    for i, (label, centre, values) in enumerate(groups):
+        median = float(np.median(values))
+        if len(values) >= MIN_VIOLIN and float(values.std()) > 0:
+            at, width = _density(values)
+            right = [(i + 0.42 * w, y) for y, w in zip(at, width, strict=True)]
+            plot.area([*right, *((2 * i - x, y) for x, y in reversed(right))], "violin")
+        else:
+            for value in values[:MIN_VIOLIN]:
+                plot.dot(i, float(value), "fill-a", radius=2)
+        plot.line([(i - 0.42, centre), (i + 0.42, centre)], "line b")
+        title = f"actual {label}: median prediction {median:.3g}, {len(values):,} edges"
+        plot.dot(i, median, "fill-card ring-a", title, radius=3.5)
+    return plot.svg("Distribution of predictions for each actual value")
+
+
+def degree_error(
+    degree: npt.NDArray[np.int64], errors: dict[str, FloatArray], end: str
+) -> str:
+    """RMSE by the number of training edges of one end point, in buckets that double; `errors` in label units,
+    the model's first."""
+    bucket = np.where(degree > 0, np.floor(np.log2(np.maximum(degree, 1))).astype(np.int64) + 1, 0)
+    present = np.unique(bucket)
+    if not len(present):
+        return ""
+    series = {
+        name: [(i, float(np.sqrt(np.mean(error[bucket == b] ** 2)))) for i, b in enumerate(present)]
+        for name, error in errors.items()
+    }
+    values = [y for points in series.values() for _, y in points]
+    plot = Plot((-0.5, len(present) - 0.5), (0, max(values) * 1.08))
+    plot.y_axis("RMSE")
+    step = max(1, -(-len(present) // 8))
+    marks = [(float(i), _bucket_name(int(b))) for i, b in enumerate(present) if i % step == 0]
+    plot.x_axis(f"training edges of the {end}", marks)
+    for css, (name, points) in reversed(list(zip(("a", "base"), series.items(), strict=False))):
+        plot.line(points, f"line {css}")
+        for (i, value), b in zip(points, present, strict=True):
+            count = int((bucket == b).sum())
+            title = f"{name}: RMSE {value:.4f} on {count:,} edges ({_bucket_name(int(b))} training edges)"
+            plot.dot(i, value, f"fill-{css}", title)
+    return plot.svg(f"Error by number of training edges of the {end}")
+
+
+def timeline(spans: Sequence[StageSpan]) -> str:
+    """The stages as bars from the start of the first to now."""
+    if not spans:
+        return ""
+    start = min(s.started_at for s in spans)
+    total = max((s.ended_at - start).total_seconds() for s in spans)
+    row = 34.0
+    height = TOP + BOTTOM + row * len(spans)
+    plot = Plot((0, max(total, 0.001)), (len(spans), 0), height=height, left=62)
+    plot.x_axis("seconds since the first stage began")
+    for i, span in enumerate(spans):
+        begin = (span.started_at - start).total_seconds()
+        bad = span.status.upper() in {"FAILED", "CANCELLED", "TIMED_OUT"}
+        title = f"{span.name}: {span.status.lower()}, {duration(span.seconds)}"
+        plot.bar(begin, begin + span.seconds, i + 0.2, row * 0.6, "fill-bad" if bad else "fill-a", title)
+        plot.row_label(i + 0.5, span.name)
+        late = begin + span.seconds / 2 > total * 0.75
+        plot.text(
+            begin if late else begin + span.seconds, i + 0.5, duration(span.seconds), "note " + ("end" if late else ""),
+            rise=-4, shift=-6 if late else 6,
+        )
+    return plot.svg("Timeline of the stages")
+
+
+def duration(seconds: float) -> str:
+    """`0.8 s`, `42 s`, `3 min 05 s`, `2 h 10 min`."""
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def _groups(actual: FloatArray, predicted: FloatArray) -> list[tuple[str, float, FloatArray]]:
+    """Label, value and predictions of each group of edges with (nearly) the same actual value."""
+    if not len(actual):
+        return []
+    levels = np.unique(actual)
+    if len(levels) <= MAX_VIOLINS:
+        return [(number(float(v)), float(v), predicted[actual == v]) for v in levels]
+    edges = np.linspace(float(levels[0]), float(levels[-1]), MAX_VIOLINS - 1)
+    index = np.clip(np.digitize(actual, edges) - 1, 0, len(edges) - 2)
+    centres = (edges[:-1] + edges[1:]) / 2
+    return [(f"{c:.3g}", float(c), predicted[index == i]) for i, c in enumerate(centres) if (index == i).any()]
+
+
+def _density(values: FloatArray) -> tuple[list[float], list[float]]:
+    """Gaussian kernel density (Silverman's rule), scaled so that its peak is 1."""
+    if len(values) > 4000:  # the shape does not change beyond that
+        values = np.sort(values)[np.linspace(0, len(values) - 1, 4000).astype(np.int64)]
+    spread = float(values.std())
+    quartiles = np.percentile(values, [25, 75])
+    narrow = min(spread, float(quartiles[1] - quartiles[0]) / 1.34) or spread
+    bandwidth = 0.9 * narrow * len(values) ** -0.2
+    at = np.linspace(float(values.min()), float(values.max()), KDE_POINTS)
+    density = np.exp(-0.5 * ((at[:, None] - values[None, :]) / bandwidth) ** 2).sum(1)
+    return at.tolist(), (density / density.max()).tolist()
+
+
+def _bucket_name(bucket: int) -> str:
+    if bucket <= 1:
+        return str(bucket)
+    return f"{2 ** (bucket - 1)}-{2**bucket - 1}" if bucket < 8 else f"{2 ** (bucket - 1)}+"

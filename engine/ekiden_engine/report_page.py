@@ -1,0 +1,89 @@
+"""The report's page: layout and style. A `string.Template` with the fields that `report.render_report`
+fills."""
+
+PAGE = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+<title>$title</title>
+<style>
+:root {
+  --bg: #f6f5f2; --card: #ffffff; --ink: #1d1c22; --soft: #67646f; --line: #e4e1da;
+  --a: #2a5bd0; --a-soft: #2a5bd03d; --b: #c8601a; --base: #8a8792; --bad: #b3261e;
+}
+@media (prefers-color-scheme: dark) {
+  :root {
+    --bg: #121316; --card: #1b1d22; --ink: #eceae6; --soft: #a19ea9; --line: #30333b;
+    --a: #82a9ff; --a-soft: #82a9ff4d; --b: #f0a35e; --base: #7f7c88; --bad: #ff8a80;
+  }
+}
+* { box-sizing: border-box; }
+body {
+  margin: 0; background: var(--bg); color: var(--ink);
+  font: 16px/1.5 system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif;
+  font-variant-numeric: tabular-nums; -webkit-text-size-adjust: 100%;
+}
+main { max-width: 1040px; margin: 0 auto; padding: clamp(20px, 5vw, 56px) clamp(14px, 4vw, 32px); }
+header { margin-bottom: 28px; }
+.kicker { margin: 0; color: var(--soft); font-size: .875rem; overflow-wrap: anywhere; }
+h1 { margin: 2px 0 0; font-size: 1.5rem; line-height: 1.25; letter-spacing: -.01em; overflow-wrap: anywhere; }
+h2 { margin: 0; font-size: 1rem; line-height: 1.35; overflow-wrap: anywhere; }
+.card, figure, section {
+  background: var(--card); border: 1px solid var(--line); border-radius: 12px; padding: 20px; margin: 0; min-width: 0;
+}
+.top { display: grid; gap: 20px 40px; grid-template-columns: repeat(auto-fit, minmax(min(100%, 300px), 1fr)); }
+.top > div { align-self: center; }
+.big { margin: 0; color: var(--soft); font-size: 1rem; }
+.big span { color: var(--ink); font-size: clamp(2.75rem, 9vw, 4rem); font-weight: 650; letter-spacing: -.03em; line-height: 1; }
+.lead { margin: 10px 0 0; max-width: 34em; text-wrap: pretty; }
+.warn { color: var(--bad); }
+.grid { display: grid; gap: 16px; margin-top: 16px; grid-template-columns: repeat(auto-fit, minmax(min(100%, 400px), 1fr)); }
+.facts { grid-template-columns: repeat(auto-fit, minmax(min(100%, 300px), 1fr)); align-items: start; }
+table { width: 100%; border-collapse: collapse; font-size: .875rem; }
+section table { margin-top: 8px; }
+th, td { padding: 6px 0 6px 12px; text-align: right; vertical-align: baseline; border-top: 1px solid var(--line); }
+th { padding-left: 0; text-align: left; font-weight: 400; color: var(--soft); overflow-wrap: anywhere; }
+td { overflow-wrap: anywhere; }
+tr:first-child > th, tr:first-child > td { border-top: 0; }
+.compare thead th { text-align: right; padding-left: 12px; border: 0; font-size: .8125rem; }
+.compare tbody tr:first-child > * { border-top: 1px solid var(--line); color: var(--ink); font-weight: 600; }
+.compare .bar { width: 30%; }
+.compare .bar i { display: block; height: 10px; border-radius: 3px; }
+@media (max-width: 460px) { .compare .bar { display: none; } }
+figcaption { margin-top: 8px; color: var(--soft); font-size: .8125rem; text-wrap: pretty; }
+.legend { display: flex; flex-wrap: wrap; gap: 2px 16px; min-height: 1.3em; margin: 4px 0 8px; color: var(--soft); font-size: .8125rem; }
+.legend i { display: inline-block; width: 12px; height: 3px; margin-right: 6px; border-radius: 2px; vertical-align: middle; }
+footer { margin-top: 24px; color: var(--soft); font-size: .8125rem; overflow-wrap: anywhere; }
+svg { display: block; width: 100%; height: auto; overflow: visible; }
+svg text { font-size: 12px; fill: var(--soft); }
+svg .mid { text-anchor: middle; }
+svg .end { text-anchor: end; }
+svg .note { font-size: 11.5px; }
+svg .strong { fill: var(--ink); }
+svg .rule { stroke: var(--line); fill: none; }
+svg .axis { stroke: var(--soft); fill: none; }
+.line { fill: none; stroke-width: 2; stroke-linejoin: round; stroke-linecap: round; }
+.thin { stroke-width: 1.25; }
+.dashed { stroke-dasharray: 5 4; }
+.a { stroke: var(--a); } .b { stroke: var(--b); } .base { stroke: var(--base); }
+.fill-a { fill: var(--a); } .fill-b { fill: var(--b); } .fill-base { fill: var(--base); } .fill-bad { fill: var(--bad); }
+.fill-card { fill: var(--card); }
+.bg-a { background: var(--a); } .bg-b { background: var(--b); } .bg-base { background: var(--base); }
+.ring { stroke: var(--card); stroke-width: 1.5; } .ring-a { stroke: var(--a); stroke-width: 2; }
+.violin { fill: var(--a-soft); stroke: var(--a); stroke-width: 1.25; }
+@media print { body { background: #fff; } figure, section, .card { break-inside: avoid; } }
+</style>
+</head>
+<body>
+<main>
+<header><p class="kicker">$kicker</p><h1>$title</h1></header>
+<div class="card top"><div>$headline</div><div>$comparison</div></div>
+<div class="grid">$figures</div>
+<div class="grid facts">$tables</div>
+<footer>$foot</footer>
+</main>
+</body>
+</html>
+"""
