@@ -42,7 +42,7 @@ OCCUPATIONS = (
     "programmer", "retired", "sales", "scientist", "student", "teacher", "writer",
 )  # fmt: skip
 
-RANK = 8
+RANK = 6
 MEAN = 3.55
 USER_BIAS, MOVIE_BIAS, TASTE, NOISE = 0.42, 0.50, 0.62, 0.90
 EXPOSURE = 0.9
@@ -143,7 +143,7 @@ def sample(*, users: int, movies: int, ratings: int, seed: int) -> Ratings:
     flags = _genres(films, movies)
     genre_vectors = films.standard_normal((len(GENRES), RANK))
     from_genres = (flags / np.sqrt(flags.sum(1, keepdims=True))) @ genre_vectors
-    movie_vectors = 0.75 * from_genres + 0.65 * films.standard_normal((movies, RANK))
+    movie_vectors = 0.85 * from_genres + 0.5 * films.standard_normal((movies, RANK))
     movie_bias = MOVIE_BIAS * films.standard_normal(movies)
     rank = films.permutation(movies)
     popularity = -0.85 * np.log(rank + 4.0) + 0.35 * movie_bias

@@ -93,7 +93,6 @@ def write_spec(
     title: str,
     features: Sequence[str],
     split: str,
-    hyperparameters: str = "{num-hidden: 32, num-epochs: 60, lr: 0.01, seed: 0}",
 ) -> None:
     """Write the spec of a rating graph; ``split`` and ``features`` are YAML put in as they stand."""
     lines = [
@@ -112,7 +111,7 @@ def write_spec(
         *(["features:"] + [f"  - {feature}" for feature in features] if features else []),
         "model:",
         "  name: rgcn",
-        f"  hyperparameters: {hyperparameters}",
+        "  hyperparameters: {seed: 0}        # the rest as the engine has it; num-hidden, num-epochs, lr, seeds …",
         "  instance_type: ml.m5.xlarge",
         "deploy:",
         f"  endpoint: {name}",

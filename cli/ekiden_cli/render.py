@@ -19,6 +19,8 @@ _STYLE = {
     "SUCCEEDED": "green", "COMPLETED": "green", "FAILED": "bold red", "TIMED_OUT": "bold red",
     "CANCELLED": "yellow", "RUNNING": "cyan", "STARTING": "cyan", "ACCEPTED": "cyan", "PENDING": "dim",
 }  # fmt: skip
+_TAIL = 12  # lines of a failed job's log
+_NAMES = {"global_mean": "global mean", "user_item_bias": "user and item biases"}
 _MARK = {"SUCCEEDED": "✔", "FAILED": "✘", "TIMED_OUT": "✘", "CANCELLED": "■", "PENDING": "·"}
 
 
@@ -84,30 +86,25 @@ def stage_table(run: View, *, lines: Mapping[str, str] | None = None, spinner: S
 
 
 def run_panel(run: View) -> Panel:
-    """Return everything about one run: stages, evaluation, paths, error."""
+    """Return the stages and evaluation of a run; why it failed and where its files are come below it."""
     began, ended = when(run.get("created_at")), when(run.get("ended_at"))
     head = Text.assemble(styled(str(run["status"])), f"  {run.get('name', '')}")
     if began:
-        head.append(f"  started {began:%Y-%m-%d %H:%M:%S} UTC, took " if ended else f"  started {began:%H:%M:%S} UTC, ")
+        head.append(f"  started {began:%Y-%m-%d %H:%M:%S} UTC, ")
+        head.append(f"{'took' if ended else 'running for'} ")
         head.append(duration(((ended or datetime.now(UTC)) - began).total_seconds()))
     parts: list[RenderableType] = [head, Text(), stage_table(run)]
     if run.get("evaluation"):
         parts += [Text(), evaluation_table(run["evaluation"])]
-    if paths := paths_table(run):
-        parts += [Text(), paths]
-    if run.get("error"):
-        parts += [Text(), error_text(run["error"])]
     return Panel(Group(*parts), title=str(run["run_id"]), title_align="left", border_style="dim", expand=False)
 
 
 def error_text(error: View) -> Text:
     """Return stage, code and message of a failed run, with the end of the job's log."""
     text = Text.assemble(
-        (f"{error.get('stage')} failed: ", "bold red"),
-        (str(error.get("code")), "bold"),
-        f"  {error.get('message')}",
+        (f"{error.get('stage')} failed: ", "bold red"), (str(error.get("code")), "bold"), f"  {error.get('message')}"
     )
-    tail = error.get("log_tail") or ()
+    tail = list(error.get("log_tail") or ())[-_TAIL:]
     if tail:
         text.append("\nlast lines of its log:", style="dim")
         for line in tail:
@@ -115,35 +112,29 @@ def error_text(error: View) -> Text:
     return text
 
 
-def paths_table(run: View) -> Table | None:
-    """Return where the endpoint and the run's files are; ``None`` if there are none yet."""
+def paths_text(run: View) -> Text:
+    """Return where the endpoint and the run's files are, one a line, not to be wrapped; empty if there are none."""
     rows = dict(run.get("artifacts") or {})
     if run.get("endpoint") and run.get("status") == "SUCCEEDED":
         rows = {"endpoint": run["endpoint"], **rows}
-    if not rows:
-        return None
-    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
-    table.add_column(style="dim")
-    table.add_column(overflow="fold")
-    for name, value in rows.items():
-        table.add_row(str(name), Text(str(value)))
-    return table
+    width = max((len(str(name)) for name in rows), default=0)
+    lines = [Text.assemble((f"{name:<{width}}  ", "dim"), str(value)) for name, value in rows.items()]
+    return Text("\n").join(lines)
 
 
 def evaluation_rows(evaluation: View) -> Iterator[tuple[str, float | None, float | None, float | None]]:
-    """Yield ``(name, RMSE, MAE, R²)`` of the model and of each baseline, on the test edges."""
-    model = evaluation.get("test") if isinstance(evaluation.get("test"), Mapping) else evaluation
-    yield "model", *_metrics(model)
+    """Yield ``(name, RMSE, MAE, R²)`` of the model and of each baseline, from a run's ``evaluation.json``."""
+    yield "model", *_metrics(evaluation)
     baselines = evaluation.get("baselines") or {}
     for name, metrics in baselines.items():
         if isinstance(metrics, Mapping):
-            yield str(name).replace("_", " "), *_metrics(metrics)
+            yield _NAMES.get(str(name), str(name).replace("_", " ")), *_metrics(metrics)
 
 
 def evaluation_table(evaluation: View) -> Table:
     """Return the model beside its baselines: lower RMSE and MAE are better."""
     table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0))
-    table.add_column("on the test edges")
+    table.add_column(f"on the {evaluation.get('evaluated_on', 'test')} edges")
     for title in ("RMSE", "MAE", "R²"):
         table.add_column(title, justify="right")
     for number, (name, *metrics) in enumerate(evaluation_rows(evaluation)):
@@ -186,11 +177,8 @@ def scores_text(view: View) -> Text:
 
 
 def _metrics(values: Any) -> tuple[float | None, float | None, float | None]:
-    def number(*names: str) -> float | None:
-        for name in names:
-            value = values.get(name)
-            if isinstance(value, int | float):
-                return float(value)
-        return None
+    def number(name: str) -> float | None:
+        value = values.get(name)
+        return float(value) if isinstance(value, int | float) else None
 
-    return number("rmse", "RMSE"), number("mae", "MAE"), number("r2", "R2")
+    return number("rmse"), number("mae"), number("r2")

@@ -169,7 +169,8 @@ def _on_aws(stack: str) -> Target:
     import boto3
     import botocore.exceptions as failures
 
-    session = boto3.Session()
+    # boto3 itself reads AWS_DEFAULT_REGION only; other tools and the Lambda environment have AWS_REGION.
+    session = boto3.Session(region_name=os.environ.get("AWS_REGION"))
     api_url = os.environ.get("EKIDEN_API_URL")
     if session.region_name is None:
         raise CliError("no AWS region is set", hint="set AWS_REGION or a profile's region", code="NO_CLOUD")

@@ -34,8 +34,10 @@ def read_header(path: Path, name: str, separator: str = ",") -> list[str]:
     try:
         with _text(path) as stream:
             header = next(csv.reader(stream, delimiter=separator), [])
-    except (UnicodeDecodeError, csv.Error, OSError, EOFError) as error:
+    except (csv.Error, OSError, EOFError) as error:
         raise BadData("BAD_CSV", f"{name}:1: cannot read the header: {str(error)[:150]}") from error
+    if any(map(_not_utf8, header)):
+        raise BadData("BAD_CSV", f"{name}:1: not UTF-8 text; convert the file to UTF-8")
     if not any(header):
         raise BadData("BAD_CSV", f"{name} is empty: it needs a header line")
     seen: set[str] = set()
@@ -110,14 +112,14 @@ def _explain(path: Path, name: str, separator: str, reason: str) -> BadData:
             width = len(next(reader))
             for row in reader:
                 line = reader.line_num
+                if any(map(_not_utf8, row)):
+                    return BadData("BAD_CSV", f"{name}:{line}: not UTF-8 text; convert the file to UTF-8")
                 if row and len(row) != width:
                     return BadData(
                         "BAD_CSV",
                         f"{name}:{line}: {len(row)} values, the header has {width} columns "
                         f"(a value that holds {quoted(separator)} or a line break needs double quotes)",
                     )
-    except UnicodeDecodeError:
-        return BadData("BAD_CSV", f"{name}: after line {line}: not UTF-8 text; convert the file to UTF-8")
     except csv.Error as error:
         return BadData("BAD_CSV", f"{name}:{line + 1}: {error} (quotes follow RFC 4180: double them inside a value)")
     except (OSError, EOFError) as error:
@@ -125,11 +127,16 @@ def _explain(path: Path, name: str, separator: str, reason: str) -> BadData:
     return BadData("BAD_CSV", f"{name}: {reason[:150]}")
 
 
+def _not_utf8(text: str) -> bool:
+    """Whether decoding met bytes that are no UTF-8 (`surrogateescape` keeps them as lone surrogates)."""
+    return any("\udc80" <= character <= "\udcff" for character in text)
+
+
 @contextmanager
 def _text(path: Path) -> Iterator[io.TextIOBase]:
     csv.field_size_limit(_MAX_FIELD)
     with (
         gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as raw,
-        io.TextIOWrapper(raw, encoding="utf-8-sig", newline="") as text,
+        io.TextIOWrapper(raw, encoding="utf-8-sig", errors="surrogateescape", newline="") as text,
     ):
         yield text

@@ -101,9 +101,7 @@ def evaluate(graph: EncodedGraph, target: Target, predictor: EdgePredictor) -> E
         raise ValueError("the target's edges carry no label")
     rows = {split.name.lower(): edges.rows(split) for split in (Split.TRAIN, Split.VALID, Split.TEST)}
     held = next((name for name in ("test", "valid") if len(rows[name])), "train")
-    predicted = {
-        name: predictor.predict(edges.source[which], edges.dest[which]) for name, which in rows.items()
-    }
+    predicted = {name: predictor.predict(edges.source[which], edges.dest[which]) for name, which in rows.items()}
     counts = (len(graph.node(target.edge[0])), len(graph.node(target.edge[2])))
     train, which = rows["train"], rows[held]
     source, dest, actual = edges.source[which], edges.dest[which], label[which]
@@ -136,8 +134,7 @@ def evaluate(graph: EncodedGraph, target: Target, predictor: EdgePredictor) -> E
                 "unused": int((edges.split == Split.NONE).sum()),
             },
             "statuses": {
-                name: int(n)
-                for name, n in zip(STATUSES, np.bincount(held_out.status, minlength=4), strict=True)
+                name: int(n) for name, n in zip(STATUSES, np.bincount(held_out.status, minlength=4), strict=True)
             },
         },
     )

@@ -8,6 +8,7 @@ products used here, which is why both get an `autograd.Function` of their own. I
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from typing import Any, cast
 
 import numpy as np
@@ -56,12 +57,12 @@ class Adjacency:
 
 def aggregate(pair: CsrPair, x: Tensor) -> Tensor:
     """`pair.matrix @ x` for dense `x` float32 [columns, d]; the gradient flows into `x` only."""
-    return cast(Tensor, _Aggregate.apply(pair.matrix, pair.transpose, x))
+    return cast(Tensor, _aggregate(pair.matrix, pair.transpose, x))
 
 
 def gather(x: Tensor, index: Tensor) -> Tensor:
     """`x[index]` for `x` float32 [n, d] and `index` int64 [m]; its backward is one CSR product."""
-    return cast(Tensor, _Gather.apply(x, index))
+    return cast(Tensor, _gather(x, index))
 
 
 class _Aggregate(torch.autograd.Function):
@@ -91,6 +92,11 @@ class _Gather(torch.autograd.Function):
         order = torch.argsort(index, stable=True).to(torch.int32)
         selection = _csr(pointers, order, torch.ones(len(index)), (keep.rows, len(index)))
         return selection @ gradients[0], None
+
+
+# torch leaves `apply` untyped
+_aggregate: Callable[..., Any] = _Aggregate.apply
+_gather: Callable[..., Any] = _Gather.apply
 
 
 def _compress(rows: IntArray, columns: IntArray, count: int) -> tuple[Tensor, Tensor, Tensor]:

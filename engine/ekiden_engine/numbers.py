@@ -51,9 +51,9 @@ def parse_numbers(
 
 
 def to_float64(column: pa.ChunkedArray | pa.Array) -> npt.NDArray[np.float64]:
-    """A string column as float64 [n], NaN where it is null. Raises `BadValue`."""
+    """A string column as a new float64 array [n], NaN where it is null. Raises `BadValue`."""
     numbers = pc.fill_null(parse_numbers(column, pa.float64(), finite=True), np.nan)
-    values: npt.NDArray[np.float64] = np.asarray(numbers.to_numpy(), dtype=np.float64)
+    values: npt.NDArray[np.float64] = np.array(numbers.to_numpy(), dtype=np.float64)
     return values
 
 

@@ -58,20 +58,22 @@ def render_report(data: ReportData) -> str:
             _figure(
                 f"Error by degree of the {end}",
                 charts.degree_error(degree, errors, end),
-                "How the error falls as a node brings more training edges.",
+                f"How the error depends on what a node brings. Hollow: fewer than {charts.FEW} edges.",
                 [("a", str(evaluation["model"])), ("base", "user and item biases")],
             )
             for end, degree in ((source_name, held.source_degree), (dest_name, held.dest_degree))
         ),
-        _figure("Stages", charts.timeline(data.timeline), "Training is shown up to the writing of this report.", []),
     ]
+    stages = _figure(
+        "Stages", charts.timeline(data.timeline), "Training is shown up to the writing of this report.", []
+    )
     return Template(PAGE).substitute(
         title=escape(f"{data.name}: {evaluation['target']['property']}"),
         kicker=escape(f"{source} {relation} {dest}"),
         headline=_headline(evaluation),
         comparison=_comparison(evaluation),
         figures="".join(figures),
-        tables=_tables(evaluation),
+        tables=stages + _tables(evaluation),
         foot=_foot(data),
     )
 
@@ -107,7 +109,7 @@ def _comparison(evaluation: dict[str, Any]) -> str:
 
 
 def _value(value: float | None) -> str:
-    return "–" if value is None else f"{value:.4f}"
+    return "none" if value is None else f"{value:.4f}".replace("-0.0000", "0.0000")
 
 
 def _figure(title: str, svg: str, caption: str, legend: Iterable[tuple[str, str]]) -> str:

@@ -13,6 +13,8 @@ from ekiden_engine.report_timeline import StageSpan
 
 MAX_VIOLINS = 10
 KDE_POINTS = 64
+FEW = 30
+"""An error over fewer edges than this is drawn hollow: it says little."""
 MIN_VIOLIN = 5
 """Fewer predictions than this are drawn as dots: a density of three points is fiction."""
 
@@ -28,7 +30,7 @@ def learning_curve(curves: Sequence[Curve], bias_rmse: float | None) -> str:
     last = max(len(c.points) for c in kept)
     plot = Plot((1, max(last, 2)), (min(values) - pad, max(values) + pad))
     plot.y_axis("RMSE")
-    plot.x_axis("epoch")
+    plot.x_axis("epoch", whole=True)
     if bias_rmse is not None:
         plot.level(bias_rmse, "line base dashed")
         plot.text(max(last, 2), bias_rmse, "user and item biases (held-out edges)", "note end", rise=5)
@@ -72,9 +74,7 @@ def violins(actual: FloatArray, predicted: FloatArray) -> str:
     return plot.svg("Distribution of predictions for each actual value")
 
 
-def degree_error(
-    degree: npt.NDArray[np.int64], errors: dict[str, FloatArray], end: str
-) -> str:
+def degree_error(degree: npt.NDArray[np.int64], errors: dict[str, FloatArray], end: str) -> str:
     """RMSE by the number of training edges of one end point, in buckets that double; `errors` in label units,
     the model's first."""
     bucket = np.where(degree > 0, np.floor(np.log2(np.maximum(degree, 1))).astype(np.int64) + 1, 0)
@@ -96,7 +96,8 @@ def degree_error(
         for (i, value), b in zip(points, present, strict=True):
             count = int((bucket == b).sum())
             title = f"{name}: RMSE {value:.4f} on {count:,} edges ({_bucket_name(int(b))} training edges)"
-            plot.dot(i, value, f"fill-{css}", title)
+            few = f"fill-card ring-{css}" if count < FEW else f"fill-{css}"
+            plot.dot(i, value, few, title, radius=3 if count < FEW else 4)
     return plot.svg(f"Error by number of training edges of the {end}")
 
 
@@ -106,21 +107,16 @@ def timeline(spans: Sequence[StageSpan]) -> str:
         return ""
     start = min(s.started_at for s in spans)
     total = max((s.ended_at - start).total_seconds() for s in spans)
-    row = 34.0
-    height = TOP + BOTTOM + row * len(spans)
-    plot = Plot((0, max(total, 0.001)), (len(spans), 0), height=height, left=62)
+    row, count = 34.0, len(spans)
+    plot = Plot((0, max(total, 0.001) * 1.12), (0, count), height=TOP + BOTTOM + row * count, left=70)
     plot.x_axis("seconds since the first stage began")
     for i, span in enumerate(spans):
-        begin = (span.started_at - start).total_seconds()
+        begin, top = (span.started_at - start).total_seconds(), count - i
         bad = span.status.upper() in {"FAILED", "CANCELLED", "TIMED_OUT"}
         title = f"{span.name}: {span.status.lower()}, {duration(span.seconds)}"
-        plot.bar(begin, begin + span.seconds, i + 0.2, row * 0.6, "fill-bad" if bad else "fill-a", title)
-        plot.row_label(i + 0.5, span.name)
-        late = begin + span.seconds / 2 > total * 0.75
-        plot.text(
-            begin if late else begin + span.seconds, i + 0.5, duration(span.seconds), "note " + ("end" if late else ""),
-            rise=-4, shift=-6 if late else 6,
-        )
+        plot.bar(begin, begin + span.seconds, top - 0.15, row * 0.6, "fill-bad" if bad else "fill-a", title)
+        plot.row_label(top - 0.45, span.name)
+        plot.text(begin + span.seconds, top - 0.45, duration(span.seconds), "note", rise=-4, shift=6)
     return plot.svg("Timeline of the stages")
 
 

@@ -36,11 +36,14 @@ h2 { margin: 0; font-size: 1rem; line-height: 1.35; overflow-wrap: anywhere; }
 .top { display: grid; gap: 20px 40px; grid-template-columns: repeat(auto-fit, minmax(min(100%, 300px), 1fr)); }
 .top > div { align-self: center; }
 .big { margin: 0; color: var(--soft); font-size: 1rem; }
-.big span { color: var(--ink); font-size: clamp(2.75rem, 9vw, 4rem); font-weight: 650; letter-spacing: -.03em; line-height: 1; }
+.big span { color: var(--ink); font-size: clamp(2.75rem, 9vw, 4rem); font-weight: 650;
+  letter-spacing: -.03em; line-height: 1; }
 .lead { margin: 10px 0 0; max-width: 34em; text-wrap: pretty; }
 .warn { color: var(--bad); }
-.grid { display: grid; gap: 16px; margin-top: 16px; grid-template-columns: repeat(auto-fit, minmax(min(100%, 400px), 1fr)); }
-.facts { grid-template-columns: repeat(auto-fit, minmax(min(100%, 300px), 1fr)); align-items: start; }
+.grid { display: grid; gap: 16px; margin-top: 16px;
+  grid-template-columns: repeat(auto-fit, minmax(min(100%, 400px), 1fr)); }
+.facts { columns: 400px; column-gap: 16px; margin-top: 16px; }
+.facts > * { break-inside: avoid; margin-bottom: 16px; }
 table { width: 100%; border-collapse: collapse; font-size: .875rem; }
 section table { margin-top: 8px; }
 th, td { padding: 6px 0 6px 12px; text-align: right; vertical-align: baseline; border-top: 1px solid var(--line); }
@@ -49,12 +52,15 @@ td { overflow-wrap: anywhere; }
 tr:first-child > th, tr:first-child > td { border-top: 0; }
 .compare thead th { text-align: right; padding-left: 12px; border: 0; font-size: .8125rem; }
 .compare tbody tr:first-child > * { border-top: 1px solid var(--line); color: var(--ink); font-weight: 600; }
-.compare .bar { width: 30%; }
+.compare td { white-space: nowrap; }
+.compare .bar { width: 26%; }
 .compare .bar i { display: block; height: 10px; border-radius: 3px; }
 @media (max-width: 460px) { .compare .bar { display: none; } }
 figcaption { margin-top: 8px; color: var(--soft); font-size: .8125rem; text-wrap: pretty; }
-.legend { display: flex; flex-wrap: wrap; gap: 2px 16px; min-height: 1.3em; margin: 4px 0 8px; color: var(--soft); font-size: .8125rem; }
-.legend i { display: inline-block; width: 12px; height: 3px; margin-right: 6px; border-radius: 2px; vertical-align: middle; }
+.legend:empty { display: none; }
+.legend { display: flex; flex-wrap: wrap; gap: 2px 16px; margin: 4px 0 8px; color: var(--soft); font-size: .8125rem; }
+.legend i { display: inline-block; width: 12px; height: 3px; margin-right: 6px; border-radius: 2px;
+  vertical-align: middle; }
 footer { margin-top: 24px; color: var(--soft); font-size: .8125rem; overflow-wrap: anywhere; }
 svg { display: block; width: 100%; height: auto; overflow: visible; }
 svg text { font-size: 12px; fill: var(--soft); }
@@ -68,10 +74,13 @@ svg .axis { stroke: var(--soft); fill: none; }
 .thin { stroke-width: 1.25; }
 .dashed { stroke-dasharray: 5 4; }
 .a { stroke: var(--a); } .b { stroke: var(--b); } .base { stroke: var(--base); }
-.fill-a { fill: var(--a); } .fill-b { fill: var(--b); } .fill-base { fill: var(--base); } .fill-bad { fill: var(--bad); }
+.fill-a { fill: var(--a); } .fill-b { fill: var(--b); }
+.fill-base { fill: var(--base); } .fill-bad { fill: var(--bad); }
 .fill-card { fill: var(--card); }
 .bg-a { background: var(--a); } .bg-b { background: var(--b); } .bg-base { background: var(--base); }
-.ring { stroke: var(--card); stroke-width: 1.5; } .ring-a { stroke: var(--a); stroke-width: 2; }
+.ring { stroke: var(--card); stroke-width: 1.5; }
+.ring-a { stroke: var(--a); stroke-width: 2; }
+.ring-base { stroke: var(--base); stroke-width: 2; }
 .violin { fill: var(--a-soft); stroke: var(--a); stroke-width: 1.25; }
 @media print { body { background: #fff; } figure, section, .card { break-inside: avoid; } }
 </style>
@@ -81,7 +90,7 @@ svg .axis { stroke: var(--soft); fill: none; }
 <header><p class="kicker">$kicker</p><h1>$title</h1></header>
 <div class="card top"><div>$headline</div><div>$comparison</div></div>
 <div class="grid">$figures</div>
-<div class="grid facts">$tables</div>
+<div class="facts">$tables</div>
 <footer>$foot</footer>
 </main>
 </body>

@@ -11,19 +11,20 @@ from collections.abc import Sequence
 from html import escape
 
 WIDTH, HEIGHT = 440.0, 280.0
-LEFT, RIGHT, TOP, BOTTOM = 46.0, 12.0, 12.0, 44.0
+LEFT, RIGHT, TOP, BOTTOM = 54.0, 12.0, 12.0, 44.0
 
 Point = tuple[float, float]
 
 
-def ticks(low: float, high: float, about: int = 5) -> list[float]:
-    """Round numbers between `low` and `high`, about so many."""
+def ticks(low: float, high: float, about: int = 5, *, whole: bool = False) -> list[float]:
+    """Round numbers (`whole`: no fractions) between `low` and `high`, about so many."""
     span = high - low
     if not (span > 0 and math.isfinite(span)):
         return [low]
     raw = span / about
     power = 10.0 ** math.floor(math.log10(raw))
     step = next(power * m for m in (1, 2, 2.5, 5, 10) if power * m >= raw * 0.999)
+    step = max(math.ceil(step), 1) if whole else step
     first = math.ceil(low / step - 1e-9)
     return [round(k * step, 12) for k in range(first, math.floor(high / step + 1e-9) + 1)]
 
@@ -60,14 +61,14 @@ class Plot:
             self._text(self._left - 7, y + 4, number(tick), "tick end")
         middle = (TOP + self._height - BOTTOM) / 2
         self._parts.append(
-            f'<text class="label mid" transform="translate(12 {middle:.1f}) rotate(-90)">{escape(label)}</text>'
+            f'<text class="label mid" transform="translate(13 {middle:.1f}) rotate(-90)">{escape(label)}</text>'
         )
 
-    def x_axis(self, label: str, marks: Sequence[tuple[float, str]] | None = None) -> None:
-        """Labels below: round numbers, or `marks` (position, text)."""
+    def x_axis(self, label: str, marks: Sequence[tuple[float, str]] | None = None, *, whole: bool = False) -> None:
+        """Labels below: round (`whole`) numbers, or `marks` (position, text)."""
         base = self._height - BOTTOM
         self._parts.append(f'<path class="axis" d="M{self._left:.1f} {base:.1f}H{WIDTH - RIGHT:.1f}"/>')
-        for at, text in marks if marks is not None else [(t, number(t)) for t in ticks(*self._x, 6)]:
+        for at, text in marks if marks is not None else [(t, number(t)) for t in ticks(*self._x, 6, whole=whole)]:
             self._text(self.px(at), base + 16, text, "tick mid")
         self._text((self._left + WIDTH - RIGHT) / 2, self._height - 8, label, "label mid")
 

@@ -37,6 +37,11 @@ from ekiden_engine.termination import StopRequest
 
 CURVE_FILE = "learning_curve.json"
 RUN_VARIABLE = "EKIDEN_RUN_ID"
+USUAL_EPOCHS = 16
+"""Epochs until early stopping, on rating graphs: the first guess for the time left."""
+ONE_THREAD_EDGES = 200_000
+"""Up to here a second thread gains little on an idle machine, and on a busy one its barriers cost a factor of
+four."""
 LOG_EVERY_S = 0.5
 """Seconds between progress lines; the last epoch of each member is always logged."""
 
@@ -51,12 +56,12 @@ def run(root: MlRoot) -> None:
     spec = read_spec(root.channel("spec"))
     hyperparameters = root.hyperparameters()
     trainer = make_trainer(spec.model.name, hyperparameters)
-    torch.set_num_threads(_threads())
     graph = EncodedGraph.load(root.channel("processed"))
     if not graph.targets:
         raise BadData("NO_TARGET", "graph.json of the processed data names no target to train for")
     target = graph.targets[0]
     edges = graph.edge(target.edge)
+    torch.set_num_threads(_threads(len(edges)))
     log(f"training {spec.model.name} on {'-'.join(target.edge)}.{target.property}: {len(edges)} edges")
     with StopRequest() as stop:
         progress = JobProgress(stop)
@@ -110,14 +115,14 @@ class JobProgress:
             self._lengths.append(0)
         self._lengths[-1] = point.epoch
         finished = self._lengths[:-1]
-        typical = sum(finished) / len(finished) if finished else epochs
+        typical = sum(finished) / len(finished) if finished else min(epochs, USUAL_EPOCHS)
         left = max(typical - point.epoch, 0) + typical * max(members - member, 0)
         pace = (now - self._started) / sum(self._lengths)
         if now - self._last >= LOG_EVERY_S or point.epoch in (1, epochs):
             self._last = now
             log(
                 f"member {member}/{members}  epoch {point.epoch}/{epochs}  "
-                f"valid rmse {point.valid_rmse:.4f}  at most {left * pace:.1f} s left"
+                f"valid rmse {point.valid_rmse:.4f}  {left * pace:.1f} s left"
             )
 
     def note(self, message: str) -> None:
@@ -176,10 +181,14 @@ def _write_json(path: Path, document: dict[str, Any]) -> None:
     path.write_text(json.dumps(document, indent=1, allow_nan=False) + "\n", "utf-8")
 
 
-def _threads() -> int:
-    """The cores that the job may use; `OMP_NUM_THREADS` overrides."""
+def _threads(edges: int) -> int:
+    """Threads for torch: one for small graphs, whose kernels take microseconds, else the cores of the job.
+
+    `OMP_NUM_THREADS` bounds it.
+    """
     given = os.environ.get("OMP_NUM_THREADS", "")
-    return int(given) if given.isdecimal() and int(given) else len(os.sched_getaffinity(0))
+    cores = int(given) if given.isdecimal() and int(given) else len(os.sched_getaffinity(0))
+    return cores if edges > ONE_THREAD_EDGES else 1
 
 
 def _versions() -> dict[str, str]:

@@ -99,10 +99,11 @@ def stop(pid_file: Path, *, grace: float) -> bool:
         return False
     with contextlib.suppress(ProcessLookupError):
         os.kill(pid, signal.SIGTERM)
-    if not wait_until(lambda: not alive(pid), grace):
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(pid, signal.SIGKILL)
-        wait_until(lambda: not alive(pid), grace)
+    wait_until(lambda: not alive(pid), grace)
+    # The process itself, if it did not listen, and what it left behind: a daemon leads a process group of its own.
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(pid, signal.SIGKILL)
+    wait_until(lambda: not alive(pid), grace)
     pid_file.unlink(missing_ok=True)
     return True
 

@@ -13,8 +13,8 @@ from pathlib import Path
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from . import daemon, deploy, ministack, ports
-from .state import CloudError, Home, read_cloud
+from . import daemon, deploy, ministack, ports, processes
+from .state import Home
 
 _DISK_NEEDED = 3 * 2**30  # bytes: a build, the saved state, and a few runs with their artefacts
 _TORCH = "2.13.0"
@@ -117,31 +117,35 @@ def _proxy() -> Check:
 
 
 def _processes(home: Home) -> Iterator[Check]:
-    cloud = read_cloud(home)
-    urls = {"ministack": "/_ministack/health", "jobs": "/health"}
-    again = f"Run `ekiden up --name {home.name}`: it starts what is missing. The logs are in {home.logs}."
-    for service, path in urls.items():
-        pid = daemon.running(home.pid_file(service))
-        port = cloud.ports.get(service) if cloud else None
+    up = f"Run `ekiden up --name {home.name}`: it starts what is missing. The logs are in {home.logs}."
+    settings, running = processes.recorded(home), processes.pids(home)
+    for service, url in _health(settings).items():
+        port = int(url.split(":")[2].split("/")[0])
+        pid = running.get(service)
         if pid is None:
-            wanted = port or (ports.DEFAULT_PORT if service == "ministack" else ports.DEFAULT_PORT + 1)
-            free = "its port is free" if ports.is_free(wanted) else f"port {wanted} is taken, `up` takes another"
+            free = "its port is free" if ports.is_free(port) else f"port {port} is taken, `up` takes another"
             yield Check(service, Status.WARN, f"not running, {free}", f"Run `ekiden up --name {home.name}`.")
-        elif port is None:
-            yield Check(service, Status.WARN, f"pid {pid} runs, nothing is deployed yet", again)
-        elif daemon.answers(f"{ministack.url(port)}{path}"):
+        elif daemon.answers(url):
             yield Check(service, Status.OK, f"pid {pid} answers on port {port}")
         else:
-            yield Check(service, Status.FAIL, f"pid {pid} does not answer on port {port}", again)
+            yield Check(service, Status.FAIL, f"pid {pid} does not answer on port {port}", up)
+
+
+def _health(settings: processes.Settings | None) -> dict[str, str]:
+    settings = settings or processes.Settings(ports.DEFAULT_PORT, ports.DEFAULT_PORT + 1, auth=True)
+    return {
+        processes.MINISTACK: f"{settings.endpoint_url}/_ministack/health",
+        processes.JOBS: f"{settings.sagemaker_url}/health",
+    }
 
 
 def _stack(home: Home, project: Path) -> Iterator[Check]:
-    cloud = read_cloud(home)
-    if cloud is None or not ministack.healthy(cloud.ports["ministack"]):
+    settings = processes.recorded(home)
+    if settings is None or processes.MINISTACK not in processes.pids(home):
         return
     repair = f"Run `ekiden up --name {home.name}`: it deploys what has changed."
     try:
-        stack = deploy.find_stack(cloud.endpoint_url)
+        stack = deploy.find_stack(settings.endpoint_url)
     except (ClientError, BotoCoreError) as error:
         yield Check("stack", Status.FAIL, f"cannot be described: {str(error)[:200]}", repair)
         return
@@ -149,14 +153,7 @@ def _stack(home: Home, project: Path) -> Iterator[Check]:
         yield Check("stack", Status.FAIL, "not deployed", repair)
     elif not stack.usable:
         yield Check("stack", Status.FAIL, stack.status, repair)
-    elif stack.build != _digest(project):
+    elif stack.build != deploy.digest_of(project):
         yield Check("stack", Status.WARN, f"{stack.status}, older than this checkout", repair)
     else:
         yield Check("stack", Status.OK, f"{stack.status}, this checkout's code")
-
-
-def _digest(project: Path) -> str:
-    try:
-        return deploy.digest_of(project)
-    except (OSError, CloudError):
-        return ""

@@ -16,7 +16,7 @@ from .state import ACCESS_KEY, ACCOUNT, REGION, SECRET_KEY, CloudError, Home, se
 VERSION = "1.5.33"
 SAM_TRANSLATOR_VERSION = "1.115.0"
 _START_LIMIT = 30.0  # seconds; half a second is usual
-_STOP_LIMIT = 20.0  # saving its state takes about two
+STOP_LIMIT = 20.0  # saving its state takes about two
 
 # What a daemon may know of the caller's environment. Lambda workers inherit MiniStack's, and jobs the job
 # service's: nobody's cloud credentials, tokens or proxies belong there.
@@ -90,16 +90,6 @@ def start(home: Home, project: Path, port: int, jobs_port: int, *, auth: bool) -
     )
     daemon.await_healthy("MiniStack", pid, f"{url(port)}/_ministack/health", log, limit=_START_LIMIT)
     return pid
-
-
-def stop(home: Home) -> bool:
-    """Ask MiniStack to save its state and end. False if it did not run."""
-    return daemon.stop(home.pid_file("ministack"), grace=_STOP_LIMIT)
-
-
-def healthy(port: int) -> bool:
-    """Whether MiniStack answers on this port."""
-    return daemon.answers(f"{url(port)}/_ministack/health")
 
 
 def forget_stream_positions(home: Home) -> None:

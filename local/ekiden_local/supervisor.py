@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from . import daemon, deploy, ministack, ports
-from . import doctor as _doctor
+from . import deploy, processes
+from .doctor import Check, examine
+from .processes import Settings
 from .state import (
     ACCESS_KEY,
     ACCOUNT,
@@ -23,16 +22,10 @@ from .state import (
     locked,
     project_root,
     read_cloud,
-    session_env,
     write_cloud,
 )
 
 __all__ = ["Check", "Cloud", "CloudError", "doctor", "down", "load", "up"]
-
-Check = _doctor.Check
-
-_JOBS_START_LIMIT = 30.0  # seconds
-_JOBS_STOP_LIMIT = 40.0  # it ends its jobs and endpoints first
 
 
 def up(
@@ -56,20 +49,15 @@ def up(
     where = home_of(name, home)
     project = project_root()
     with locked(where.root / f"{name}.lock"):
-        known = read_cloud(where)
+        settings = processes.ensure(where, project, port=port, jobs_port=jobs_port, auth=auth, progress=progress)
+        endpoint = settings.endpoint_url
         digest = deploy.digest_of(project)
-        current = _processes(where, known, port, jobs_port, auth)
-        if current is None:
-            _stop_processes(where)
-            current = _start(where, project, known, port, jobs_port, auth, progress)
-        chosen, chosen_jobs = current
-        endpoint = ministack.url(chosen)
         stack = deploy.find_stack(endpoint)
         if stack is None or not stack.usable or stack.build != digest:
             template = deploy.build(project, where, digest, progress)
             stack = deploy.deploy(project, where, template, digest, endpoint, progress)
-        cloud = _describe(where, chosen, chosen_jobs, auth, stack)
-        if cloud != known:
+        cloud = _describe(where, settings, stack)
+        if cloud != read_cloud(where):
             write_cloud(where, cloud)
         return cloud
 
@@ -83,7 +71,7 @@ def down(name: str = "local", *, purge: bool = False, home: str | Path | None = 
     if not where.path.exists():
         return False
     with locked(where.root / f"{name}.lock"):
-        was_running = _stop_processes(where)
+        was_running = processes.stop(where)
         if purge:
             shutil.rmtree(where.path)
     return was_running
@@ -93,111 +81,24 @@ def load(name: str = "local", *, home: str | Path | None = None) -> Cloud | None
     """The cloud `name` if it is up and deployed, else None. Nothing is started."""
     where = home_of(name, home)
     known = read_cloud(where)
-    if known is None or any(daemon.running(where.pid_file(s)) is None for s in ("ministack", "jobs")):
+    if known is None or set(processes.pids(where)) != {processes.MINISTACK, processes.JOBS}:
         return None
     return known
 
 
 def doctor(name: str = "local", *, home: str | Path | None = None) -> list[Check]:
     """Everything that could keep the cloud `name` from working, each with what to do about it."""
-    return _doctor.examine(home_of(name, home), project_root())
+    return examine(home_of(name, home), project_root())
 
 
-def _processes(
-    where: Home, known: Cloud | None, port: int | None, jobs_port: int | None, auth: bool
-) -> tuple[int, int] | None:
-    """The ports of the running cloud, or None where it has to be started (again).
-
-    Raises CloudError where it runs with other settings than the ones asked for.
-    """
-    running = [daemon.running(where.pid_file(service)) for service in ("ministack", "jobs")]
-    recorded = _read_ports(where)
-    if None in running or recorded is None:
-        return None
-    if not (ministack.healthy(recorded[0]) and _jobs_healthy(recorded[1])):
-        return None
-    wanted = (port or recorded[0], jobs_port or recorded[1])
-    if wanted != recorded or (known is not None and known.auth != auth):
-        raise CloudError(
-            f"The cloud {where.name!r} already runs on the ports {recorded[0]} and {recorded[1]}"
-            f"{'' if known is None else f' with AUTH={str(known.auth).lower()}'}.",
-            f"Stop it with `ekiden down --name {where.name}`, or choose another --name to run a second one.",
-        )
-    return recorded
-
-
-def _start(
-    where: Home,
-    project: Path,
-    known: Cloud | None,
-    port: int | None,
-    jobs_port: int | None,
-    auth: bool,
-    progress: Callable[[str], None],
-) -> tuple[int, int]:
-    # The same ports as before where they are free: bookmarks and shells keep working after a restart.
-    first = known.ports.get("ministack", ports.DEFAULT_PORT) if known else ports.DEFAULT_PORT
-    with locked(where.root / ".ports.lock"):  # two clouds that start together may not choose the same ports
-        chosen = ports.choose(port, first)
-        chosen_jobs = ports.choose(jobs_port, chosen + 1, taken={chosen})
-        progress(f"starting MiniStack {ministack.VERSION} on port {chosen}")
-        ministack.start(where, project, chosen, chosen_jobs, auth=auth)
-        try:
-            progress(f"starting the job service on port {chosen_jobs}")
-            _start_jobs(where, project, chosen, chosen_jobs)
-        except CloudError:
-            ministack.stop(where)
-            raise
-    (where.path / "ports").write_text(f"{chosen} {chosen_jobs}\n", encoding="utf-8")
-    return chosen, chosen_jobs
-
-
-def _read_ports(where: Home) -> tuple[int, int] | None:
-    try:
-        first, second = (where.path / "ports").read_text(encoding="utf-8").split()
-        return int(first), int(second)
-    except (FileNotFoundError, ValueError):
-        return None
-
-
-def _start_jobs(where: Home, project: Path, port: int, jobs_port: int) -> None:
-    where.jobs.mkdir(parents=True, exist_ok=True)
-    env = ministack.base_environment(path_first=Path(sys.executable).parent)
-    env.update(session_env(ministack.url(port), ministack.url(jobs_port)))
-    # A job is a child of the job service: both find the project's packages, installed or not.
-    env["PYTHONPATH"] = os.pathsep.join(str(project / part) for part in ("local", "engine", "layers/shared"))
-    log = where.logs / "jobs.log"
-    pid = daemon.spawn(
-        [sys.executable, "-m", "ekiden_local.jobs", "--port", str(jobs_port), "--home", str(where.jobs)],
-        env=env,
-        cwd=where.path,
-        log=log,
-        pid_file=where.pid_file("jobs"),
-    )
-    health = f"{ministack.url(jobs_port)}/health"
-    daemon.await_healthy("The job service", pid, health, log, limit=_JOBS_START_LIMIT)
-
-
-def _jobs_healthy(port: int) -> bool:
-    return daemon.answers(f"{ministack.url(port)}/health")
-
-
-def _stop_processes(where: Home) -> bool:
-    # The job service first: what it still has to write goes to S3 and CloudWatch Logs in MiniStack.
-    jobs = daemon.stop(where.pid_file("jobs"), grace=_JOBS_STOP_LIMIT)
-    cloud = ministack.stop(where)
-    return jobs or cloud
-
-
-def _describe(where: Home, port: int, jobs_port: int, auth: bool, stack: deploy.Stack) -> Cloud:
-    pids = {service: daemon.running(where.pid_file(service)) or 0 for service in ("ministack", "jobs")}
+def _describe(where: Home, settings: Settings, stack: deploy.Stack) -> Cloud:
     try:
         api = stack.outputs["ApiId"]
         return Cloud(
             name=where.name,
             home=str(where.path),
-            endpoint_url=ministack.url(port),
-            sagemaker_url=ministack.url(jobs_port),
+            endpoint_url=settings.endpoint_url,
+            sagemaker_url=settings.sagemaker_url,
             region=REGION,
             account=ACCOUNT,
             access_key=ACCESS_KEY,
@@ -205,15 +106,15 @@ def _describe(where: Home, port: int, jobs_port: int, auth: bool, stack: deploy.
             stack=STACK,
             api_id=api,
             # MiniStack serves every API under one port; on AWS the output ApiUrl is the address.
-            api_url=f"{ministack.url(port)}/_aws/execute-api/{api}/$default",
+            api_url=f"{settings.endpoint_url}/_aws/execute-api/{api}/$default",
             data_bucket=stack.outputs["DataBucketName"],
             ledger_table=stack.outputs["LedgerTableName"],
             event_bus=stack.outputs["EventBusName"],
             score_queue_url=stack.outputs["ScoreQueueUrl"],
-            auth=auth,
+            auth=settings.auth,
             build=stack.build,
-            pids=pids,
-            ports={"ministack": port, "jobs": jobs_port},
+            pids=processes.pids(where),
+            ports={processes.MINISTACK: settings.port, processes.JOBS: settings.jobs_port},
         )
     except KeyError as missing:
         raise CloudError(

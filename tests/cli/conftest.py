@@ -1,4 +1,4 @@
-"""A cloud to test the command line against: real S3 (MiniStack) and a real HTTP server that speaks the API's contract."""
+"""A cloud to test the command line against: real S3 (MiniStack) and an HTTP server that speaks the API's contract."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def cloud(api: FakeApi, s3_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 def write_state(home: Path, name: str, **changes: Any) -> None:
     state = {"name": name, "region": "us-east-1", "account": "000000000000", "stack": "ekiden"}
-    state |= {"data_bucket": BUCKET, "pids": {}, "ports": {}, **KEYS, **changes}
+    state |= {"data_bucket": BUCKET, **KEYS, **changes}
     (home / name).mkdir(parents=True)
     (home / name / "cloud.json").write_text(json.dumps(state))
 
@@ -121,7 +121,8 @@ def write_state(home: Path, name: str, **changes: Any) -> None:
 def ekiden(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
     """Run the command line in this process: ``ekiden("runs", "--json")``."""
     monkeypatch.setenv("COLUMNS", "200")
-    monkeypatch.setattr("ekiden_cli.watch.interval", lambda client: 0.01)
+    for module in ("watch", "logs"):
+        monkeypatch.setattr(f"ekiden_cli.{module}.interval", lambda client: 0.01)
     from ekiden_cli.main import app
 
     def call(*arguments: object) -> Result:

@@ -92,7 +92,7 @@ def test_a_users_taste_for_a_genre_shows_in_one_half_of_the_ratings_as_in_the_ot
     enough = (some >= 4) & (others >= 4)
 
     assert enough.sum() > 1000
-    assert np.corrcoef(left[enough], right[enough])[0, 1] > 0.3
+    assert np.corrcoef(left[enough], right[enough])[0, 1] > 0.2
 
 
 def test_age_gender_and_occupation_say_something_of_taste(drawn: Ratings) -> None:
@@ -119,7 +119,7 @@ def test_people_rate_what_they_like_rather_than_anything(drawn: Ratings) -> None
     mixed = np.zeros_like(seen)
     np.add.at(mixed, anyone, drawn.genre_flags[drawn.movie].astype(float))
 
-    assert share.var(0).sum() > 1.5 * (mixed / mixed.sum(1, keepdims=True)).var(0).sum()
+    assert share.var(0).sum() > 1.2 * (mixed / mixed.sum(1, keepdims=True)).var(0).sum()
 
 
 def test_the_same_seed_writes_the_same_bytes_and_another_seed_does_not(tmp_path: Path) -> None:

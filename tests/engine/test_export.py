@@ -90,12 +90,8 @@ def test_stats_have_the_shape_and_counts_of_neptune_export(tmp_path: Path) -> No
         }
     ]
     genres = movie["properties"][0]
-    assert (genres["count"], genres["numberOfRecords"], genres["minCardinality"], genres["maxCardinality"]) == (
-        2,
-        3,
-        1,
-        2,
-    )
+    assert (genres["count"], genres["numberOfRecords"]) == (2, 3)
+    assert (genres["minCardinality"], genres["maxCardinality"]) == (1, 2)
     assert edge["description"] == "(user)-rated-(movie)"
     assert edge["labels"] == {"from": ["user"], "edge": ["rated"], "to": ["movie"]}
 
@@ -187,7 +183,8 @@ def test_more_rows_than_memory_allows_wait_on_disk(tmp_path: Path, monkeypatch: 
          '2 edges with an end that is no vertex; first rated.csv:7, ~to "m9"'),
         ({"more.csv": "~id,~label\nu7,user\nu2,user\n"}, {}, "DUPLICATE_ID",
          '1 vertex id given again; first "u2" at users.csv:3, already at more.csv:3'),
-        ({"rated.csv": RATED + "e1,u3,m2,rated,4\n"}, {}, "DUPLICATE_ID", '"e1" at rated.csv:7, already at rated.csv:2'),
+        ({"rated.csv": RATED + "e1,u3,m2,rated,4\n"}, {}, "DUPLICATE_ID",
+         '"e1" at rated.csv:7, already at rated.csv:2'),
         ({"rated.csv": RATED + "e6,u3,m2,rated,abc\n"}, {}, "NOT_A_NUMBER",
          'rated.csv:7, column "rating:Double": "abc" is not a number'),
         ({"rated.csv": RATED.replace(":Double", "") + "e6,u3,m2,rated,abc\n"}, {}, "NOT_A_NUMBER",
@@ -197,7 +194,8 @@ def test_more_rows_than_memory_allows_wait_on_disk(tmp_path: Path, monkeypatch: 
         ({"rated.csv": RATED + "e6,u1,m2,rated\n"}, {}, "BAD_CSV", "rated.csv:7: 4 values"),
         ({}, {"target": {"property": "ratng"}}, "UNKNOWN_PROPERTY",
          'targets[0].property: "(user)-rated-(movie)" has no property "ratng" (did you mean "rating"?)'),
-        ({}, {"target": {"edge": ["User", "rated", "movie"]}}, "UNKNOWN_LABEL", '(did you mean "(user)-rated-(movie)"?)'),
+        ({}, {"target": {"edge": ["User", "rated", "movie"]}}, "UNKNOWN_LABEL",
+         '(did you mean "(user)-rated-(movie)"?)'),
         ({}, {"features": [{"node": "user", "property": "aeg", "type": "numerical"}]}, "UNKNOWN_PROPERTY",
          'features[0].property: "user" has no property "aeg" (did you mean "age"?); it has "age"'),
         ({}, {"features": [{"node": "film", "property": "x", "type": "category"}]}, "UNKNOWN_LABEL", '"movie", "user"'),

@@ -100,7 +100,7 @@ def test_a_folder_without_csv_files_says_what_belongs_there(tmp_path: Path) -> N
     [
         (b"~id,~label\na,x\nb,x,y\n", "BAD_CSV", "v.csv:3: 3 values, the header has 2 columns"),
         (b"~id,~label\na,x\nb\n", "BAD_CSV", "v.csv:3: 1 values"),
-        (b"~id,~label\na,x\n\xff\xfe,x\n", "BAD_CSV", "not UTF-8"),
+        (b"~id,~label\na,x\n\xff\xfe,x\n", "BAD_CSV", "v.csv:3: not UTF-8 text"),
         (b"~id,~label\n,x\n", "MISSING_VALUE", "v.csv:2: ~id is empty"),
         (b'~id,~label,t,n:Int\n"a\nb",x,,1\n\nc,x,,two\n', "NOT_A_NUMBER", 'v.csv:5, column "n:Int": "two"'),
         (b"~id,~label,n:Byte\na,x,1\nb,x,300\n", "NOT_A_NUMBER", 'v.csv:3, column "n:Byte": "300"'),

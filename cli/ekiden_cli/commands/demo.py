@@ -55,7 +55,7 @@ def demo(
         if run.get("error"):
             from ekiden_cli.render import error_text
 
-            err().print(error_text(run["error"]))
+            err().print(error_text(run["error"]), soft_wrap=True)
         check(run)
     with clock.step("score pairs through the queue"):
         pairs = steps.choose_pairs(graph.folder)
@@ -74,7 +74,7 @@ def _show(run: View, predictions: list[Prediction], files: dict[str, Path], cloc
     from rich.table import Table
 
     from ekiden_cli.demo import evaluation_of
-    from ekiden_cli.render import duration, evaluation_table, paths_table
+    from ekiden_cli.render import duration, evaluation_table, paths_text
 
     console = out()
     table = Table(title="\nBest guesses for movies not yet rated", title_justify="left", box=None, padding=(0, 2, 0, 0))
@@ -102,14 +102,9 @@ def _show(run: View, predictions: list[Prediction], files: dict[str, Path], cloc
     console.print(spent)
 
     console.print("\nWhere things are", style="italic")
-    here = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
-    here.add_column(style="dim")
-    here.add_column(overflow="fold")
     for what, path in files.items():
-        here.add_row(what, str(path))
-    console.print(here)
-    if paths := paths_table(run):
-        console.print(paths)
+        console.print(f"{what:<14}  {path}", markup=False, soft_wrap=True)
+    console.print(paths_text(run), soft_wrap=True)
     flag = "" if name == "local" else f" --cloud {name}"
     console.print("\nHow to go on", style="italic")
     for text, what in (

@@ -146,9 +146,13 @@ def show(run_id: RunId, cloud: Cloud = None, stack: Stack = None, json_output: J
     if json_output:
         print_json(view)
         return
-    from ekiden_cli.render import run_panel
+    from ekiden_cli.render import error_text, paths_text, run_panel
 
-    out().print(run_panel(view))
+    console = out()
+    console.print(run_panel(view))
+    if view.get("error"):
+        console.print(error_text(view["error"]), "", sep="\n", soft_wrap=True)
+    console.print(paths_text(view), soft_wrap=True)
 
 
 @command
@@ -246,7 +250,7 @@ def _named(client: ApiClient, run_id: str) -> str:
 
 
 def _follow(client: ApiClient, run_id: str, json_output: bool) -> None:
-    from ekiden_cli.render import error_text, evaluation_table, paths_table
+    from ekiden_cli.render import error_text, evaluation_table, paths_text
     from ekiden_cli.watch import check, follow
 
     final = follow(client, run_id)
@@ -257,14 +261,13 @@ def _follow(client: ApiClient, run_id: str, json_output: bool) -> None:
             raise typer.Exit(int(Exit.FAILED))
         return
     if final.get("error"):
-        err().print(error_text(final["error"]))
+        err().print(error_text(final["error"]), soft_wrap=True)
     check(final)
     console = out()
     if final.get("evaluation"):
         console.print()
         console.print(evaluation_table(final["evaluation"]))
-    if paths := paths_table(final):
-        console.print()
-        console.print(paths)
+    console.print()
+    console.print(paths_text(final), soft_wrap=True)
     if final.get("endpoint"):
         note(f"\nnext  ekiden score --endpoint {final['endpoint']} --pairs pairs.csv --out scores.csv")

@@ -68,7 +68,7 @@ class CategoryEncoder(Encoder):
             return matrix
         columns = to_indices(tokens, pa.array(self.categories, pa.string()))
         if self.other:
-            columns[columns < 0] = len(self.categories)
+            columns = np.where(columns < 0, np.int32(len(self.categories)), columns)
         known = columns >= 0
         matrix[rows[known], columns[known]] = 1.0
         return matrix

@@ -52,6 +52,8 @@ class NumericalEncoder(Encoder):
             shift, scale = known.min(axis=0), np.ptp(known, axis=0)
         elif norm == "standard":
             shift, scale = np.zeros(known.shape[1]), known.sum(axis=0)
+            # Values that cancel out leave rounding noise for a sum; dividing by it would overflow.
+            scale = np.where(np.abs(scale) <= 1e-12 * np.abs(known).max(axis=0), 0.0, scale)
         else:
             shift, scale = np.zeros(known.shape[1]), np.ones(known.shape[1])
         scale = np.where(scale == 0.0, 1.0, scale)

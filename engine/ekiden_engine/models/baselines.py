@@ -32,9 +32,7 @@ class BiasBaseline:
     dest: DoubleArray
 
     @classmethod
-    def fit(
-        cls, source: IndexArray, dest: IndexArray, label: FloatArray, counts: tuple[int, int]
-    ) -> BiasBaseline:
+    def fit(cls, source: IndexArray, dest: IndexArray, label: FloatArray, counts: tuple[int, int]) -> BiasBaseline:
         """Alternating ridge regression (Koren, Bell and Volinsky 2009, section "Adding biases") on training
         edges.
 

@@ -150,4 +150,3 @@ class Encoder:
         if self._x is None or self.project is None or self.project_bias is None:
             return structure, bias, None
         return structure, bias + self._x @ self.project_bias, self._x @ self.project
-

@@ -116,7 +116,7 @@ def fit_member(
 
     for epoch in range(1, epochs + 1):
         squared = 0.0
-        for batch in torch.randperm(len(train), generator=generator).split(batch_size):
+        for batch in torch.split(torch.randperm(len(train), generator=generator), batch_size):
             visible = torch.ones(len(train))
             visible[batch] = 0
             s = gather(encoders[0].encode(visible), source[batch])
@@ -184,12 +184,8 @@ def _encoders(
                 own[0].append(Neighbours("target reversed", t, s, counts[0], weights))
                 own[1].append(Neighbours("target reversed", s, t, counts[1], weights))
     bias = (baseline.source.astype(np.float32), baseline.dest.astype(np.float32))
-    first = Encoder(
-        degrees[0], bias[0], problem.source_features, [*own[0], *problem.source_extra], width, generator
-    )
-    second = Encoder(
-        degrees[1], bias[1], problem.dest_features, [*own[1], *problem.dest_extra], width, generator
-    )
+    first = Encoder(degrees[0], bias[0], problem.source_features, [*own[0], *problem.source_extra], width, generator)
+    second = Encoder(degrees[1], bias[1], problem.dest_features, [*own[1], *problem.dest_extra], width, generator)
     return first, second
 
 

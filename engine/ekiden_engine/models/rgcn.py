@@ -16,7 +16,6 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
-import torch
 
 from ekiden_engine.errors import BadData
 from ekiden_engine.graph import EncodedGraph, Split, Target
@@ -187,8 +186,3 @@ def _combine(members: list[Member], problem: Problem) -> DotPredictor:
     source = side([m.source for m in members], problem.source_extra, degrees[0], problem.source_features)
     dest = side([m.dest for m in members], problem.dest_extra, degrees[1], problem.dest_features)
     return DotPredictor(source, dest, float(labels.mean()), float(labels.min()), float(labels.max()))
-
-
-def use_threads(count: int) -> None:
-    """Let torch use `count` threads; results repeat exactly for the same count."""
-    torch.set_num_threads(count)

@@ -75,6 +75,10 @@ class Ledger(Protocol):
     def due(self, now: datetime, limit: int) -> list[tuple[str, Stage, int]]:
         """Live attempts whose next check is due, the longest overdue first. Eventually consistent."""
 
+    def postpone(self, run_id: str, stage: Stage, number: int, until: datetime) -> None:
+        """Look at a live attempt again at ``until``, so that others get their turn; no transition, no history.
+        Nothing happens if the attempt is over."""
+
     def recent(self, status: RunStatus | None, limit: int) -> list[RunHeadline]:
         """The newest runs, newest first. Eventually consistent."""
 
@@ -184,7 +188,7 @@ class Jobs(Protocol):
         """
 
     def describe(self, attempt: Attempt) -> JobReport | None:
-        """What became of the attempt's job; ``None`` if the platform does not know it.
+        """What became of the attempt's job; ``None`` if the platform does not know it, or knows another by its name.
 
         An endpoint has succeeded when it is in service *with the attempt's own configuration*.
         """

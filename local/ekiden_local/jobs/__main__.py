@@ -15,6 +15,7 @@ from .images import ENGINE, ImageTable, from_file, from_option
 from .service import HomeInUse, JobService
 
 _USAGE = 2
+_log = logging.getLogger("ekiden_local.jobs")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -22,19 +23,20 @@ def main(arguments: list[str] | None = None) -> int:
     parser = _parser()
     options = parser.parse_args(arguments)
     logging.basicConfig(level=options.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.getLogger("botocore").setLevel(logging.WARNING)
     if not options.endpoint_url:
         # Without it boto3 would talk to the real AWS, with whatever credentials this machine has.
         parser.error("give --endpoint-url or AWS_ENDPOINT_URL: where S3, EventBridge and CloudWatch Logs are")
     try:
         service = JobService(_settings(options))
     except (ValueError, HomeInUse, OSError) as error:
-        print(f"ekiden_local.jobs: {error}", file=sys.stderr)
+        sys.stderr.write(f"ekiden_local.jobs: {error}\n")
         return _USAGE
     done = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: done.set())
     threading.Thread(target=service.serve, name="http", daemon=True).start()
-    print(f"job service on http://{options.host}:{service.port}, home {options.home}", flush=True)
+    _log.info("listening on http://%s:%d, home %s", options.host, service.port, options.home)
     done.wait()
     service.close()
     return 0

@@ -23,7 +23,7 @@ def write_json(path: Path, value: object) -> None:
         os.close(folder)
 
 
-def read_json(path: Path) -> Any | None:
+def read_json(path: Path) -> Any:
     """The file's value, or None where there is no file."""
     try:
         return json.loads(path.read_bytes())

@@ -13,7 +13,8 @@ class Settings:
     """Everything that can be chosen. Durations are seconds.
 
     `endpoint_url` is where S3, EventBridge and CloudWatch Logs live. `max_jobs` jobs run at a time, the rest wait.
-    `stop_grace` lies between SIGTERM and SIGKILL for jobs, `endpoint_stop_grace` for endpoints (120 and 30 on SageMaker).
+    `stop_grace` lies between SIGTERM and SIGKILL for jobs, `endpoint_stop_grace` for endpoints
+    (120 and 30 on SageMaker).
     """
 
     home: Path

@@ -125,7 +125,7 @@ class EndpointManager:
         def guarded() -> None:
             try:
                 work(name)
-            except Exception:
+            except Exception:  # noqa: BLE001 - the end of a thread; the record says what is still to be done
                 _log.exception("endpoint %s", name)
 
         threading.Thread(target=guarded, name=f"endpoint {name}", daemon=True).start()
@@ -153,7 +153,7 @@ class EndpointManager:
         try:
             server.fetch(self._store)
             server.start()
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - any fault ends this deployment, and only this one
             self._failed(record, server, error)
             return
         with self._lock:

@@ -1,4 +1,4 @@
-"""Job-state events: written to disk with the change that they tell of, sent to the default bus, removed when accepted."""
+"""Job-state events: on disk with the change that they tell of, sent to the default bus, removed when accepted."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ class Outbox:
     def recover(self, find: Callable[[Kind, str], Record | None]) -> None:
         """Queue what an earlier service left unsent; `find` gives the record of a kind and name."""
         for path in sorted(self._folder.glob("[0-9]*.json")):
-            entry = read_json(path)
+            entry: Any = read_json(path)
             record = find(Kind(entry["kind"]), entry["name"])
             happened = entry["last"] if record is None else record.revision >= entry["revision"]
             if happened:
@@ -129,7 +129,7 @@ class Outbox:
         """Send the oldest events; True where all of them are settled. Unsettled ones keep their place."""
         try:
             answer = self._client.put_events(Entries=[_entry(read_json(path)) for path in batch])
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is, the events stay and are tried again
             _log.warning("the event bus does not answer, %d event(s) wait: %s", len(self._queue), error)
             return False
         unsettled = []

@@ -30,21 +30,23 @@ def page(
     A token names the last record of its page, so records that come or go between two calls repeat or hide none of the
     others. `order` is the operation's default SortOrder. Raises ApiError for a token of another origin.
     """
-    key = {
-        "Name": lambda record: record.name,
-        "Status": lambda record: (status(record), record.name),
-    }.get(request.get("SortBy", "CreationTime"), lambda record: (record.created_at, record.name))
+
+    def key(record: R) -> list[Any]:
+        by = request.get("SortBy", "CreationTime")
+        first = {"Name": record.name, "Status": status(record)}.get(by, record.created_at)
+        return [first, record.name]
+
     wanted = [record for record in records if _matches(record, request, status)]
     descending = request.get("SortOrder", order) == "Descending"
     ordered = sorted(wanted, key=key, reverse=descending)
     if token := request.get("NextToken"):
-        last = _decode(token)
-        ordered = [r for r in ordered if (_plain(key(r)) < last if descending else _plain(key(r)) > last)]
+        last = _decode(token, like=key(ordered[0]) if ordered else [])
+        ordered = [r for r in ordered if (key(r) < last if descending else key(r) > last)]
     size = request.get("MaxResults", _DEFAULT_PAGE)
     shown = ordered[:size]
     if len(ordered) <= size:
         return shown, {}
-    return shown, {"NextToken": base64.urlsafe_b64encode(json.dumps(_plain(key(shown[-1]))).encode()).decode()}
+    return shown, {"NextToken": base64.urlsafe_b64encode(json.dumps(key(shown[-1])).encode()).decode()}
 
 
 def _matches(record: Record, request: dict[str, Any], status: Callable[[Any], str]) -> bool:
@@ -69,15 +71,11 @@ def _seconds(value: Any) -> float:
         raise validation(f"Invalid timestamp '{value[:40]}'") from error
 
 
-def _plain(key: Any) -> list[Any]:
-    return list(key) if isinstance(key, tuple) else [key]
-
-
-def _decode(token: str) -> list[Any]:
+def _decode(token: str, like: list[Any]) -> list[Any]:
     try:
         value = json.loads(base64.urlsafe_b64decode(token.encode()))
-    except (binascii.Error, ValueError) as error:
-        raise validation("Invalid NextToken: pass on the NextToken of the answer before") from error
-    if not isinstance(value, list):
-        raise validation("Invalid NextToken: pass on the NextToken of the answer before")
+    except (binascii.Error, ValueError):
+        value = None
+    if not isinstance(value, list) or (like and [type(item) for item in value] != [type(item) for item in like]):
+        raise validation("Invalid NextToken: pass on the NextToken of the answer before, with the same SortBy")
     return value

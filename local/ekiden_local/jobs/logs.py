@@ -96,7 +96,7 @@ class LogShipper:
             for stream in streams:
                 try:
                     self._ship(stream)
-                except Exception as error:
+                except Exception as error:  # noqa: BLE001 - see below
                     # Never the job's trouble: the file keeps everything, and the next round begins where this one did.
                     self._pause = min(max(1.0, self._pause * 2), _LONGEST_PAUSE)
                     self._retry_at = time.monotonic() + self._pause

@@ -140,9 +140,7 @@ def _ask(connection: http.client.HTTPConnection, exchange: Exchange, buffer: mem
 
 def _finish_reading(answer: http.client.HTTPResponse, connection: http.client.HTTPConnection) -> None:
     """Leave the connection ready for the next request, or close it."""
-    if not answer.isclosed() and answer.read(1):
-        connection.close()
-    elif answer.will_close:
+    if (not answer.isclosed() and answer.read(1)) or answer.will_close:
         connection.close()
 
 

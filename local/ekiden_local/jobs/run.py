@@ -1,4 +1,4 @@
-"""One job from its first byte to its last, in a thread of its own; a restarted service goes on at the recorded phase."""
+"""One job from first to last, in a thread of its own; a restarted service goes on at the recorded phase."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class Run:
                 self._end(JobStatus.STOPPED, None)
         except JobFailure as failure:
             self._end(JobStatus.FAILED, failure.reason)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - a fault of ours must end the job, not the thread
             _log.exception("job %s", self.name)
             self._end(JobStatus.FAILED, f"{_INTERNAL} ({type(error).__name__} in the local job service)")
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import logging
 import re
-import socket
 import uuid
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -82,7 +81,7 @@ class _Handler(BaseHTTPRequestHandler):
             answer = self.server.call(self._operation(), _parse(body))
         except ApiError as error:
             self._error(error)
-        except Exception:
+        except Exception:  # noqa: BLE001 - the caller gets an answer whatever happened
             _log.exception("%s", clip(self.headers.get("X-Amz-Target", self.path)))
             self._error(ApiError("InternalFailure", "The local job service failed; see its log.", 500))
         else:
@@ -122,7 +121,7 @@ class _Handler(BaseHTTPRequestHandler):
         except OSError:
             # The caller is gone, or the model broke off within its answer, which cannot be taken back.
             self.close_connection = True
-        except Exception:
+        except Exception:  # noqa: BLE001 - likewise
             _log.exception("invocation of %s", clip(endpoint))
             self.close_connection = True
             if not sent:
@@ -183,7 +182,7 @@ class _Handler(BaseHTTPRequestHandler):
         """A caller that hangs up is no error."""
         try:
             super().handle()
-        except (ConnectionError, socket.timeout):
+        except (ConnectionError, TimeoutError):
             self.close_connection = True
 
 

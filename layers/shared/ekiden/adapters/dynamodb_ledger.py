@@ -12,6 +12,7 @@ One transition is one transaction::
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -113,6 +114,14 @@ class DynamoDBLedger:
             found += self._table.index("active", condition, limit=limit)
         found.sort(key=lambda item: str(item["next_check_at"]))
         return [_address(item) for item in found[:limit]]
+
+    def postpone(self, run_id: str, stage: Stage, number: int, until: datetime) -> None:
+        """See ``ports.Ledger.postpone``. An attempt that is over is in no index, and stays out."""
+        address = {"pk": items.run_key(run_id), "sk": items.attempt_sort_key(stage, number)}
+        names = {"#next": "next_check_at", "#check": "check_at"}
+        live = Condition("attribute_exists(#next)", names, {":until": items.text_of(until)})
+        with suppress(ConditionFailed):
+            self._table.transact([self._table.update(address, "SET #next = :until, #check = :until", live)])
 
     def recent(self, status: RunStatus | None, limit: int) -> list[RunHeadline]:
         """See ``ports.Ledger.recent``."""

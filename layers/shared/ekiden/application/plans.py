@@ -8,7 +8,7 @@ from datetime import timedelta
 
 from ekiden.contracts.spec import PipelineSpec, parse_spec
 from ekiden.domain import naming
-from ekiden.domain.model import Attempt, Run, Stage
+from ekiden.domain.model import Attempt, AttemptStatus, Run, Stage
 from ekiden.domain.transitions import Plan
 from ekiden.ports import Deployment, Job
 
@@ -105,15 +105,17 @@ def _text(value: bool | int | float | str) -> str:
 
 
 def _timeline(run: Run) -> str:
+    """The stages before training. SageMaker takes 512 characters: the successful attempts only, to the second."""
     return json.dumps(
         [
             {
                 "name": attempt.stage.value,
                 "status": attempt.status.value,
-                "started_at": (attempt.started_at or attempt.created_at).isoformat(),
-                "ended_at": attempt.ended_at.isoformat() if attempt.ended_at else None,
+                "started_at": (attempt.started_at or attempt.created_at).isoformat(timespec="seconds"),
+                "ended_at": attempt.ended_at.isoformat(timespec="seconds") if attempt.ended_at else None,
             }
+            for stage in (Stage.EXPORT, Stage.PROCESS)
             for attempt in run.attempts
-            if attempt.stage is not Stage.TRAIN
+            if attempt.stage is stage and attempt.status is AttemptStatus.SUCCEEDED
         ]
     )

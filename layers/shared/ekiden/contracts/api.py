@@ -14,7 +14,8 @@ from ekiden.domain.scores import ScoreStatus
 MAX_BODY_BYTES = 64 * 1024
 MAX_INLINE_PAIRS = 1000
 
-NodeId = Annotated[str, Field(min_length=1, max_length=512)]
+NodeId = Annotated[str, Field(min_length=1, max_length=512, pattern=r"^[^\x00-\x1f\x7f]+$")]
+"""Pairs travel as lines of text: a control character would break one in two."""
 
 
 class SubmitRun(Strict):
@@ -122,7 +123,7 @@ class RequestScores(Strict):
 
     endpoint: Annotated[str, Field(pattern=r"^[a-zA-Z0-9](-*[a-zA-Z0-9]){0,62}$")]
     pairs: Annotated[list[tuple[NodeId, NodeId]] | None, Field(min_length=1, max_length=MAX_INLINE_PAIRS)] = None
-    pairs_uri: str | None = None
+    pairs_uri: Annotated[str | None, Field(max_length=2048)] = None
     request_id: RequestId | None = None
 
     @model_validator(mode="after")

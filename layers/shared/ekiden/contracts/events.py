@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field
+from pydantic import BaseModel, Field, model_validator
 
-from ekiden.contracts.base import RequestId, Strict, Tolerant
+from ekiden.contracts.base import RequestId, Tolerant
 from ekiden.domain.model import Stage
 
 SOURCE = "ekiden.ledger"
@@ -45,6 +45,19 @@ class Meta(Tolerant):
     occurred_at: datetime
 
 
+class RunSubmittedData(Tolerant):
+    """A run is in the ledger."""
+
+    name: str
+
+
+class RunSubmitted(Tolerant):
+    """``detail`` of a ``RunSubmitted`` event."""
+
+    meta: Meta
+    data: RunSubmittedData
+
+
 class StageReadyData(Tolerant):
     """A stage's intent is in the ledger: its job can be started."""
 
@@ -60,6 +73,49 @@ class StageReady(Tolerant):
     data: StageReadyData
 
 
+class StageSucceededData(Tolerant):
+    """A stage's output is complete."""
+
+    stage: Stage
+    attempt: Annotated[int, Field(ge=1)]
+    job: str
+
+
+class StageSucceeded(Tolerant):
+    """``detail`` of a ``StageSucceeded`` event."""
+
+    meta: Meta
+    data: StageSucceededData
+
+
+class RunSucceededData(Tolerant):
+    """The run's model answers behind its endpoint."""
+
+    endpoint: str
+
+
+class RunSucceeded(Tolerant):
+    """``detail`` of a ``RunSucceeded`` event."""
+
+    meta: Meta
+    data: RunSucceededData
+
+
+class RunFailedData(Tolerant):
+    """The run ended at a stage, for a reason."""
+
+    stage: Stage
+    code: str
+    message: str
+
+
+class RunFailed(Tolerant):
+    """``detail`` of a ``RunFailed`` event."""
+
+    meta: Meta
+    data: RunFailedData
+
+
 class ScoresRequestedData(Tolerant):
     """A score request was accepted: its pairs can be split into messages."""
 
@@ -73,7 +129,48 @@ class ScoresRequested(Tolerant):
     data: ScoresRequestedData
 
 
-class PairsRange(Strict):
+class ScoresCompletedData(Tolerant):
+    """Every part of the request has its results."""
+
+    request_id: RequestId
+
+
+class ScoresCompleted(Tolerant):
+    """``detail`` of a ``ScoresCompleted`` event."""
+
+    meta: Meta
+    data: ScoresCompletedData
+
+
+class ScoresFailedData(Tolerant):
+    """The request ended without all its results, for a reason."""
+
+    request_id: RequestId
+    code: str
+    message: str
+
+
+class ScoresFailed(Tolerant):
+    """``detail`` of a ``ScoresFailed`` event."""
+
+    meta: Meta
+    data: ScoresFailedData
+
+
+EVENTS: dict[DetailType, type[BaseModel]] = {
+    DetailType.RUN_SUBMITTED: RunSubmitted,
+    DetailType.STAGE_READY: StageReady,
+    DetailType.STAGE_SUCCEEDED: StageSucceeded,
+    DetailType.RUN_SUCCEEDED: RunSucceeded,
+    DetailType.RUN_FAILED: RunFailed,
+    DetailType.SCORES_REQUESTED: ScoresRequested,
+    DetailType.SCORES_COMPLETED: ScoresCompleted,
+    DetailType.SCORES_FAILED: ScoresFailed,
+}
+"""The model of every event's ``detail``."""
+
+
+class PairsRange(Tolerant):
     """A part of a pairs file: bytes ``start`` (inclusive) to ``end`` (exclusive), whole lines only."""
 
     bucket: str
@@ -82,8 +179,15 @@ class PairsRange(Strict):
     start: Annotated[int, Field(ge=0)]
     end: Annotated[int, Field(gt=0)]
 
+    @model_validator(mode="after")
+    def _holds_something(self) -> Self:
+        # S3 ignores a range that ends before it starts, and sends the whole object.
+        if not self.start < self.end:
+            raise ValueError("start must lie before end")
+        return self
 
-class ScorePairs(Strict):
+
+class ScorePairs(Tolerant):
     """Command on the score queue: score one part of a request and write its results once."""
 
     command: Literal["ScorePairs"] = "ScorePairs"
@@ -131,6 +235,7 @@ class Envelope(Tolerant):
 
 
 __all__ = [
+    "EVENTS",
     "SCHEMA_VERSION",
     "SOURCE",
     "DetailType",
@@ -138,9 +243,21 @@ __all__ = [
     "Meta",
     "ObjectCreated",
     "PairsRange",
+    "RunFailed",
+    "RunFailedData",
+    "RunSubmitted",
+    "RunSubmittedData",
+    "RunSucceeded",
+    "RunSucceededData",
     "ScorePairs",
+    "ScoresCompleted",
+    "ScoresCompletedData",
+    "ScoresFailed",
+    "ScoresFailedData",
     "ScoresRequested",
     "ScoresRequestedData",
     "StageReady",
     "StageReadyData",
+    "StageSucceeded",
+    "StageSucceededData",
 ]

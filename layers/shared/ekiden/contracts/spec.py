@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import builtins
 import itertools
+import math
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic import BeforeValidator, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from ekiden.contracts.base import DocumentError, Fault, Label, Name, Strict, faults_of, shorten
 from ekiden.contracts.s3uri import S3Uri
@@ -37,7 +38,9 @@ class Graph(Strict):
     @classmethod
     def _is_reachable(cls, source: str, info: ValidationInfo) -> str:
         if source.startswith("s3://") or not (info.context or {}).get(ALLOW_LOCAL_SOURCE):
-            return str(S3Uri.parse(source))
+            uri = str(S3Uri.parse(source))
+            # S3 prefixes are text: without the slash, "graph" would also bring in "graph-old/".
+            return uri if uri.endswith(("/", ".csv", ".csv.gz")) else f"{uri}/"
         return source
 
 
@@ -171,7 +174,19 @@ Feature = Annotated[
     NumericalFeature | CategoryFeature | BucketNumericalFeature | DatetimeFeature, Field(discriminator="type")
 ]
 
-Hyperparameter = bool | int | float | str
+
+def _is_plain(value: object) -> object:
+    if not isinstance(value, bool | int | float | str):
+        raise ValueError(f"a hyper-parameter is a number, a text, true or false; found {type(value).__name__}")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError("must be a finite number")
+    if isinstance(value, int | str) and len(str(value)) > MAX_HYPERPARAMETER:
+        raise ValueError(f"SageMaker takes at most {MAX_HYPERPARAMETER:,} characters")
+    return value
+
+
+MAX_HYPERPARAMETER = 2500
+Hyperparameter = Annotated[bool | int | float | str, BeforeValidator(_is_plain)]
 
 InstanceType = Annotated[str, Field(pattern=r"^ml\.[a-z0-9-]+\.[a-z0-9]+$")]
 
@@ -217,18 +232,17 @@ class PipelineSpec(Strict):
     @model_validator(mode="after")
     def _does_not_leak_or_repeat(self) -> Self:
         seen: dict[tuple[object, str], int] = {}
+        faults: list[Fault] = []
         for index, feature in enumerate(self.features):
+            path = f"features[{index}]"
             key = (feature.node or feature.edge, feature.property)
             if key in seen:
-                raise ValueError(
-                    f"features[{index}] describes the same property as features[{seen[key]}]; remove one of them"
-                )
-            seen[key] = index
-            for target in self.targets:
-                if feature.edge == target.edge and feature.property == target.property:
-                    raise ValueError(
-                        f"features[{index}] is the target's own property: the model would be told the answer"
-                    )
+                faults.append(Fault(path, f"describes the same property as features[{seen[key]}]; remove one of them"))
+            seen.setdefault(key, index)
+            if any((feature.edge, feature.property) == (target.edge, target.property) for target in self.targets):
+                faults.append(Fault(path, "is the target's own property: the model would be told the answer"))
+        if faults:
+            raise DocumentError(faults)
         return self
 
     @property

@@ -14,6 +14,9 @@ from ekiden.contracts.base import DocumentError, Fault, shorten
 
 MAX_BYTES = 256 * 1024
 MAX_DEPTH = 20
+MAX_NUMBER = 64
+"""Characters of a number: YAML's base-60 and hexadecimal integers would cost quadratic time, and crash on print."""
+_NUMBERS = frozenset({"tag:yaml.org,2002:int", "tag:yaml.org,2002:float"})
 
 
 class _Loader(yaml.SafeLoader):
@@ -26,11 +29,17 @@ class _Loader(yaml.SafeLoader):
             problem = "aliases (*name) are not allowed"
         elif getattr(event, "anchor", None):
             problem = "anchors (&name) are not allowed"
+        elif getattr(event, "tag", None):
+            problem = "tags (!name) are not allowed"
         elif self.depth > MAX_DEPTH:
             problem = f"nested more than {MAX_DEPTH} deep"
         else:
             node = super().compose_node(parent, index)
             self.depth -= 1
+            if isinstance(node, yaml.ScalarNode) and node.tag in _NUMBERS and len(node.value) > MAX_NUMBER:
+                raise yaml.MarkedYAMLError(
+                    problem=f"a number has at most {MAX_NUMBER} characters", problem_mark=node.start_mark
+                )
             return node
         raise yaml.MarkedYAMLError(problem=problem, problem_mark=event.start_mark)
 
@@ -38,6 +47,10 @@ class _Loader(yaml.SafeLoader):
         seen: set[str] = set()
         for key, _ in node.value:
             if isinstance(key, yaml.ScalarNode):
+                if key.tag == "tag:yaml.org,2002:merge":
+                    raise yaml.MarkedYAMLError(
+                        problem="merge keys (<<) are not allowed", problem_mark=key.start_mark
+                    )
                 if key.value in seen:
                     raise yaml.MarkedYAMLError(
                         problem=f"key {shorten(key.value)} stands twice", problem_mark=key.start_mark

@@ -215,7 +215,8 @@ def _begin(
         ref=JobRef(kind, plan.endpoint if kind is JobKind.ENDPOINT else job),
         status=AttemptStatus.STARTING,
         created_at=now,
-        deadline=now + plan.stage_timeout,
+        # An attempt may retry a stage, but not outlive its run.
+        deadline=min(now + plan.stage_timeout, run.deadline),
         output=output,
         next_check_at=check_at or now + CHECK_AFTER,
     )

@@ -103,8 +103,9 @@ class QueueConsumer:
         }
         try:
             self._dead_letters.send([json.dumps(envelope)])
-        except PipelineError:
-            return False  # the queue parks it after five receives
+        except PipelineError as refusal:
+            logger.error("could not be parked; the queue does so after five receives", exc_info=refusal)
+            return False
         return True
 
 

@@ -1,0 +1,313 @@
+"""`process`: an export in, an encoded graph out."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from ekiden_engine.cli import run_command
+from ekiden_engine.errors import BadData
+from ekiden_engine.features import FeatureBook
+from ekiden_engine.graph import EncodedGraph, Split
+from ekiden_engine.process import process_graph
+from ekiden_engine.splits import split_by_rate
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.engine.factories import (
+    EDGE,
+    RATED,
+    SMALL_GRAPH,
+    export_files,
+    make_document,
+    make_job,
+    make_spec,
+    process_files,
+    write_files,
+)
+
+AGE = {"node": "user", "property": "age", "type": "numerical", "norm": "min-max", "imputer": "median"}
+GENRES = {"node": "movie", "property": "genres", "type": "category", "separator": ";"}
+
+
+def test_a_small_graph_becomes_indices_features_labels_and_parts(tmp_path: Path) -> None:
+    # GIVEN three users (one without an age), two movies, five ratings; WHEN exported and processed
+    graph = process_files(tmp_path, SMALL_GRAPH, features=[AGE, GENRES])
+    # THEN ids are row numbers, features are encoded, labels are kept and every edge is in one part
+    user, movie, rated = graph.node("user"), graph.node("movie"), graph.edge(EDGE)
+    assert user.ids.to_pylist() == ["u1", "u2", "u3"]
+    np.testing.assert_allclose(user.features, [[0.0], [1.0], [0.5]])
+    assert movie.feature_names == ("genres=Drama", "genres=War")
+    assert movie.features.tolist() == [[1, 1], [1, 0]]
+    assert rated.source.tolist() == [0, 0, 1, 1, 2]
+    assert rated.dest.tolist() == [0, 1, 0, 1, 0]
+    assert rated.label is not None
+    assert rated.label.tolist() == [5, 4, 3, 2, 1]
+    assert sorted(rated.split.tolist()) == [0, 0, 0, 0, 2]
+    # AND the target's range is that of the training edges
+    (target,) = graph.targets
+    known = rated.label[rated.rows(Split.TRAIN)]
+    assert (target.edge, target.label_min, target.label_max) == (EDGE, known.min(), known.max())
+
+
+def test_what_is_returned_is_what_lies_on_disk_with_encoders_and_hyperparameters(tmp_path: Path) -> None:
+    spec: dict[str, Any] = {"features": [AGE, GENRES], "model": {"hyperparameters": {"num-hidden": 256, "odd": "x"}}}
+    graph = process_files(tmp_path, SMALL_GRAPH, **spec)
+    loaded = EncodedGraph.load(tmp_path / "processed")
+    np.testing.assert_array_equal(loaded.node("user").features, graph.node("user").features)
+    # the encoders give the same features again, which is what serving needs
+    book = FeatureBook.load(tmp_path / "processed/features.json")
+    assert [e.kind for e in (*book.nodes["movie"], *book.nodes["user"])] == ["category", "numerical"]
+    (model,) = json.loads((tmp_path / "processed/model-hpo-configuration.json").read_text())["models"]
+    assert (model["model"], model["task_type"]) == ("rgcn", "edge_regression")
+    hidden = next(p for p in model["1-tier-param"] if p["param"] == "num-hidden")
+    assert (hidden["default"], hidden["range"]) == (256, [16, 256])
+    assert {"param": "odd", "type": "str", "default": "x"} in model["fixed-param"]
+    assert {"1-tier-param", "2-tier-param", "3-tier-param", "fixed-param"} <= model.keys()
+
+
+def test_a_real_neptune_export_is_read_in_both_shapes_of_its_configuration(tmp_path: Path) -> None:
+    # GIVEN files as Neptune-Export writes them: no types in headers, ~fromLabels and ~toLabels, literal %28, both
+    # columns in an order of their own; and the user guide's configuration, where `graph` is a list
+    file = "edges/%28Reader%29-wrote about-%28Book%29.consolidated.csv"
+    configuration = {
+        "version": "v2.0",
+        "query_engine": "gremlin",
+        "graph": [
+            {
+                "nodes": [
+                    {"file_name": "nodes/Reader.consolidated.csv", "separator": ",", "node": ["~id", "Reader"],
+                     "features": [{"feature": ["age", "age", "numerical"], "norm": "min-max",
+                                   "imputer": "most-frequent"},
+                                  {"feature": ["bio", "bio", "auto"], "separator": ";"}]},
+                    {"file_name": "nodes/Book.consolidated.csv", "separator": ",", "node": ["~id", "Book"]},
+                ],
+                "edges": [
+                    {"file_name": file, "separator": ",", "source": ["~from", "Reader"],
+                     "relation": ["", "wrote about"], "dest": ["~to", "Book"], "features": [],
+                     "labels": [{"label": ["stars", "regression"], "split_rate": [1, 0, 0]}]},
+                ],
+                "warnings": ["something"],
+            }
+        ],
+    }  # fmt: skip
+    export = write_files(
+        tmp_path / "export",
+        {
+            "nodes/Reader.consolidated.csv": '~id,~label,age,bio\n"r1","Reader",31,"likes, commas"\n"r2","Reader",,\n',
+            "nodes/Book.consolidated.csv": '~id,~label\n"b1","Book"\n',
+            file: "~id,~label,~from,~to,~fromLabels,~toLabels,stars\n"
+            '"e1","wrote about","r2","b1","Reader","Book",4.5\n"e2","wrote about","r1","b1","Reader","Book",\n',
+            "training-data-configuration.json": json.dumps(configuration),
+        },
+    )
+    # WHEN processed
+    graph = process_graph(export, tmp_path / "processed", make_spec())
+    # THEN it reads like one of ours; the exporter's own `auto` guess is left out, the unlabelled edge is in no part
+    edges = graph.edge(("Reader", "wrote about", "Book"))
+    assert edges.source.tolist() == [1, 0]
+    assert edges.split.tolist() == [Split.TRAIN, Split.NONE]
+    assert edges.label is not None
+    assert np.isnan(edges.label[1])
+    assert graph.node("Reader").feature_names == ("age",)
+
+
+def test_the_same_seed_gives_the_same_split_and_another_seed_another(tmp_path: Path) -> None:
+    edges = "".join(f"e{i},u{i % 3 + 1},m{i % 2 + 1},rated,{i % 5}\n" for i in range(10, 210))
+    files = {**SMALL_GRAPH, "rated.csv": RATED.split("\n")[0] + "\n" + edges}
+    splits = []
+    for run, seed in enumerate((0, 0, 1)):
+        graph = process_files(tmp_path / str(run), files, model={"hyperparameters": {"seed": seed}})
+        splits.append(graph.edge(EDGE).split.tolist())
+    assert splits[0] == splits[1] != splits[2]
+    assert [splits[0].count(part) for part in (0, 1, 2)] == [160, 20, 20]
+
+
+RATES = st.sampled_from([(0.8, 0.1, 0.1), (0.7, 0.1, 0.2), (0.9, 0.1, 0.0), (1.0, 0.0, 0.0), (0.5, 0.0, 0.5)])
+
+
+@settings(deadline=None)
+@given(st.lists(st.booleans(), max_size=400), RATES, st.integers(0, 2**31))
+def test_parts_partition_the_labelled_edges(labelled: list[bool], rate: tuple[float, float, float], seed: int) -> None:
+    """Property: each labelled edge is in one part, no other edge is in any, and sizes are off by less than one."""
+    mask = np.asarray(labelled, dtype=bool)
+    split = split_by_rate(mask, rate, seed, EDGE)
+    assert ((split == Split.NONE) == ~mask).all()
+    for part, share in zip((Split.TRAIN, Split.VALID, Split.TEST), rate, strict=True):
+        assert abs((split == part).sum() - share * mask.sum()) <= 1
+
+
+class TestSplitFiles:
+    """`custom_split_filenames`."""
+
+    def test_edges_go_where_their_file_says_and_nowhere_otherwise(self, tmp_path: Path) -> None:
+        # GIVEN train and test files that leave one edge out, and no validation file
+        files = {**SMALL_GRAPH, "a.csv": "~from,~to\nu1,m1\nu2,m2\nu3,m1\n", "b.csv": "~id,~to,~from\nx,m2,u1\n"}
+        graph = process_files(tmp_path, files, target={"custom_split_filenames": {"train": "a.csv", "test": "b.csv"}})
+        # THEN validation is empty (training takes its own) and the left-out edge e3 is in no part
+        assert graph.edge(EDGE).split.tolist() == [Split.TRAIN, Split.TEST, Split.NONE, Split.TRAIN, Split.TRAIN]
+
+    def test_parallel_edges_share_their_part_and_a_label_column_wins(self, tmp_path: Path) -> None:
+        files = {
+            **SMALL_GRAPH,
+            "rated.csv": RATED + "e6,u1,m1,rated,\n",
+            "a.csv": "~from,~to,rating\nu1,m1,2.5\nu2,m1,\n",
+            "v.csv": "~from,~to\nu2,m2\n",
+        }
+        graph = process_files(tmp_path, files, target={"custom_split_filenames": {"train": "a.csv", "valid": "v.csv"}})
+        edges = graph.edge(EDGE)
+        assert edges.split.tolist() == [0, 255, 0, 1, 255, 0]
+        assert edges.label is not None
+        assert edges.label.tolist() == [2.5, 4, 3, 2, 1, 2.5]
+
+    @pytest.mark.parametrize(
+        ("train", "test", "code", "says"),
+        [
+            ("~from,~to\nu1,m1\n", "~from,~to\nu2,m1\nu3,m2\n", "UNKNOWN_SPLIT_EDGE",
+             'splits/b.csv:3: "u3" to "m2" is no rated edge'),
+            ("~from,~to\nu1,m1\n", "~from,~to\nu9,m1\n", "UNKNOWN_SPLIT_EDGE", 'splits/b.csv:2: "u9" to "m1"'),
+            ("~from,~to\nu1,m1\n", "~from,~to\nu2,m1\nu1,m1\n", "SPLIT_OVERLAP",
+             'splits/b.csv:3: "u1" to "m1" is in the train file too'),
+            ("~from,~to\nu1,m2\n", "~from,~to\nu3,m1\n", "UNLABELLED_SPLIT_EDGE", 'splits/b.csv:2: "u3" to "m1"'),
+            ("~id\ne1\n", "~from,~to\nu3,m1\n", "MISSING_COLUMN", "splits/a.csv:1: a split of edges needs ~from,~to"),
+            ("~from,~to\n", "~from,~to\nu3,m1\n", "EMPTY_SPLIT_FILE", "splits/a.csv"),
+            ("~from,~to,rating\nu1,m1,good\n", "~from,~to\nu3,m1\n", "NOT_A_NUMBER", 'splits/a.csv:2, column "rating"'),
+        ],
+    )  # fmt: skip
+    def test_a_wrong_row_is_named(self, tmp_path: Path, train: str, test: str, code: str, says: str) -> None:
+        files = {**SMALL_GRAPH, "rated.csv": RATED.replace("e5,u3,m1,rated,1", "e5,u3,m1,rated,")}
+        files |= {"a.csv": train, "b.csv": test}
+        with pytest.raises(BadData) as caught:
+            process_files(tmp_path, files, target={"custom_split_filenames": {"train": "a.csv", "test": "b.csv"}})
+        assert caught.value.code == code
+        assert says in caught.value.message
+
+
+def test_edge_features_are_learnt_from_training_edges_alone(tmp_path: Path) -> None:
+    # GIVEN an edge feature whose extreme value is on a test edge
+    header = "~id,~from,~to,~label,rating:Double,hour:Int\n"
+    files = {
+        **SMALL_GRAPH,
+        "rated.csv": header + "e1,u1,m1,rated,5,0\ne2,u2,m1,rated,3,10\ne3,u3,m1,rated,1,20\n",
+        "a.csv": "~from,~to\nu1,m1\nu2,m1\n",
+        "b.csv": "~from,~to\nu3,m1\n",
+    }
+    feature = {"edge": list(EDGE), "property": "hour", "type": "numerical", "norm": "min-max"}
+    splits = {"train": "a.csv", "test": "b.csv"}
+    # WHEN processed
+    graph = process_files(tmp_path, files, features=[feature], target={"custom_split_filenames": splits})
+    # THEN the range is that of the training edges, and the test edge lies outside
+    edges = graph.edge(EDGE)
+    assert edges.features is not None
+    np.testing.assert_allclose(edges.features, [[0.0], [1.0], [2.0]])
+    assert edges.feature_names == ("hour",)
+
+
+def test_a_missing_number_without_imputer_stops_with_file_line_and_node(tmp_path: Path) -> None:
+    feature = {"node": "user", "property": "age", "type": "numerical", "norm": "none"}
+    with pytest.raises(BadData) as caught:
+        process_files(tmp_path, SMALL_GRAPH, features=[feature])
+    assert caught.value.code == "MISSING_VALUE"
+    assert 'nodes/user.consolidated.csv:4, column "age" of node "u3": it is missing' in caught.value.message
+
+
+def edit(export: Path, *path: str | int, value: object) -> None:
+    """Set one place of the export's configuration."""
+    file = export / "training-data-configuration.json"
+    document = json.loads(file.read_text())
+    place = document
+    for step in path[:-1]:
+        place = place[step]
+    place[path[-1]] = value
+    file.write_text(json.dumps(document))
+
+
+EDGES = ("graph", "edges", 0)
+NODES = ("graph", "nodes", 0)
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "code", "says"),
+    [
+        (("graph", "nodes"), [], "EMPTY_GRAPH", 'needs "user" nodes'),
+        (("version",), "v1.0", "BAD_CONFIGURATION", "version"),
+        ((*EDGES, "labels", 0, "split_rate"), [0.6, 0.3, 0.1], "BAD_CONFIGURATION", "exactly 1.0"),
+        ((*EDGES, "labels"), [], "NO_TARGET", "exactly one"),
+        ((*EDGES, "labels", 0, "label"), ["", "link_prediction"], "UNSUPPORTED_TARGET", "edge link_prediction"),
+        ((*NODES, "labels"), [{"label": ["title", "classification"]}], "UNSUPPORTED_TARGET", "node classification"),
+        ((*EDGES, "labels", 0, "label"), ["stars", "regression"], "MISSING_COLUMN", 'no column "stars"'),
+        ((*EDGES, "relation"), ["~label", "rated"], "BAD_CONFIGURATION", "RDF"),
+        ((*NODES, "file_name"), "../../etc/passwd", "NO_FILES", "passwd"),
+        ((*NODES, "features"), [{"feature": ["title", "title", "text_sbert"]}], "UNSUPPORTED_FEATURE", "text_sbert"),
+        ((*NODES, "features"), [{"feature": ["title", "title", "numerical"], "norm": "none"}], "NOT_A_NUMBER", '"One"'),
+        ((*NODES, "features"), [{"feature": ["title", "t", "bucket_numerical"]}], "BAD_CONFIGURATION", "bucket_cnt"),
+        (("query_engine",), "sparql", "BAD_CONFIGURATION", "property graph"),
+    ],
+)
+def test_a_wrong_configuration_is_named(
+    tmp_path: Path, path: tuple[str | int, ...], value: object, code: str, says: str
+) -> None:
+    export = export_files(tmp_path, SMALL_GRAPH)
+    edit(export, *path, value=value)
+    with pytest.raises(BadData) as caught:
+        process_graph(export, tmp_path / "processed", make_spec())
+    assert caught.value.code == code
+    assert says in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "code", "says"),
+    [
+        ("nodes/user.consolidated.csv", "~id,~label,age\nu1,user,1\nu1,user,2\n", "DUPLICATE_ID", '.csv:3: node "u1"'),
+        ("nodes/user.consolidated.csv", "~id,~label,age\n", "EMPTY_GRAPH", '"user" has no rows'),
+        ("nodes/user.consolidated.csv", "~id,~label,age\nu1,user,1\n,user,1\n", "MISSING_VALUE", ".csv:3: ~id"),
+        ("nodes/user.consolidated.csv", "~id,~label,age\nu1,user,1\n", "DANGLING_EDGE", '.csv:4: ~from "u2"'),
+        ("edges/%28user%29-rated-%28movie%29.consolidated.csv", "~from,~to,rating\nu1,m1,\n", "NO_LABELS", "rating"),
+        ("edges/%28user%29-rated-%28movie%29.consolidated.csv", "~from,~to,rating\nu1,m1,x\n", "NOT_A_NUMBER", ":2,"),
+    ],
+)
+def test_wrong_files_of_an_export_are_named(tmp_path: Path, file: str, text: str, code: str, says: str) -> None:
+    export = export_files(tmp_path, SMALL_GRAPH)
+    (export / file).write_text(text)
+    with pytest.raises(BadData) as caught:
+        process_graph(export, tmp_path / "processed", make_spec())
+    assert caught.value.code == code
+    assert says in caught.value.message
+
+
+def test_the_two_jobs_run_one_after_the_other_on_the_platforms_folders(tmp_path: Path) -> None:
+    # GIVEN an export job that has run, and a process job that finds its output as input
+    first = make_job(tmp_path / "export", SMALL_GRAPH, make_document(features=[AGE]))
+    assert run_command("export", first) == 0
+    second = make_job(tmp_path / "process", {}, make_document(features=[AGE]))
+    first.processing_output("export").rename(second.processing_input("export"))
+    # WHEN it runs
+    assert run_command("process", second) == 0
+    # THEN the encoded graph is the job's output
+    assert len(EncodedGraph.load(second.processing_output("processed")).edge(EDGE)) == 5
+
+
+def test_movielens_100k_gets_its_canonical_split(tmp_path: Path, shared_data: Path) -> None:
+    # GIVEN MovieLens 100K as Gremlin CSV with the canonical split 1 as split files
+    rows = {part: [line.split() for line in (shared_data / "ml-100k" / name).read_text().splitlines()]
+            for part, name in (("train", "u1.base"), ("test", "u1.test"))}  # fmt: skip
+    both = rows["train"] + rows["test"]
+    users, movies = sorted({r[0] for r in both}), sorted({r[1] for r in both})
+    files = {
+        "users.csv": "~id,~label\n" + "".join(f"u{u},user\n" for u in users),
+        "movies.csv": "~id,~label\n" + "".join(f"m{m},movie\n" for m in movies),
+        "rated.csv": RATED.split("\n")[0] + "\n" + "".join(f"{u}-{m},u{u},m{m},rated,{r}\n" for u, m, r, _ in both),
+        **{f"{p}.csv": "~from,~to\n" + "".join(f"u{u},m{m}\n" for u, m, *_ in rs) for p, rs in rows.items()},
+    }
+    # WHEN exported and processed
+    graph = process_files(
+        tmp_path, files, target={"custom_split_filenames": {"train": "train.csv", "test": "test.csv"}}
+    )
+    # THEN the parts are the published ones
+    edges = graph.edge(EDGE)
+    assert (len(graph.node("user")), len(graph.node("movie"))) == (943, 1682)
+    assert [len(edges.rows(part)) for part in Split] == [80_000, 0, 20_000, 0]
+    assert (graph.targets[0].label_min, graph.targets[0].label_max) == (1.0, 5.0)
