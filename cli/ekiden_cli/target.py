@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import socket
@@ -50,21 +51,26 @@ class Target:
         return _aws_credentials()
 
     def client(self, service: str) -> Any:
-        """Return a boto3 client for this cloud."""
-        import boto3
-        from botocore.config import Config
+        """Return the boto3 client of a service of this cloud; the same one each time, as it takes a while to make."""
+        return _client(self, service)
 
-        config = Config(
-            retries={"mode": "standard", "max_attempts": 5},
-            max_pool_connections=16,
-            s3={"addressing_style": "path"} if self.is_local else None,
-            # A proxy configured for the outside world has nothing to say about this machine.
-            proxies={} if self.is_local else None,
-        )
-        session: Any = boto3.Session(
-            aws_access_key_id=self.access_key, aws_secret_access_key=self.secret_key, region_name=self.region
-        )
-        return session.client(service, endpoint_url=self.endpoint_url, config=config)
+
+@functools.cache
+def _client(target: Target, service: str) -> Any:
+    import boto3
+    from botocore.config import Config
+
+    config = Config(
+        retries={"mode": "standard", "max_attempts": 5},
+        max_pool_connections=16,
+        s3={"addressing_style": "path"} if target.is_local else None,
+        # A proxy configured for the outside world has nothing to say about this machine.
+        proxies={} if target.is_local else None,
+    )
+    session: Any = boto3.Session(
+        aws_access_key_id=target.access_key, aws_secret_access_key=target.secret_key, region_name=target.region
+    )
+    return session.client(service, endpoint_url=target.endpoint_url, config=config)
 
 
 def home() -> Path:

@@ -61,7 +61,7 @@ def _views(client: ApiClient, run_id: str, pause: float) -> Iterator[tuple[View,
         run = client.get_run(run_id)
         for stage in run.get("stages", ()):
             if stage["status"] in _BUSY:
-                lines.update(_last_line(client, run_id, str(stage["name"])))
+                lines.update(_last_line(client, run, str(stage["name"])))
             elif stage["status"] != "FAILED":
                 lines.pop(str(stage["name"]), None)
         yield run, lines
@@ -70,14 +70,21 @@ def _views(client: ApiClient, run_id: str, pause: float) -> Iterator[tuple[View,
         time.sleep(pause)
 
 
-def _last_line(client: ApiClient, run_id: str, stage: str) -> dict[str, str]:
+def _last_line(client: ApiClient, run: View, stage: str) -> dict[str, str]:
+    """Return the stage's newest log line; none that is older than the run.
+
+    An endpoint's log goes on over its updates, so its last line may be about an earlier run.
+    """
     try:
-        page = client.get_logs(run_id, stage=stage, tail=1)
+        page = client.get_logs(str(run["run_id"]), stage=stage, tail=1)
     except CliError:
         # The line is decoration: a log that is not there yet must not end the watching.
         return {}
     found = page.get("lines") or ()
-    return {stage: str(found[-1]["message"]).strip()} if found else {}
+    written, began = when(found[-1].get("timestamp")) if found else None, when(run.get("created_at"))
+    if not found or (written and began and written < began):
+        return {}
+    return {stage: str(found[-1]["message"]).strip()}
 
 
 def _live(client: ApiClient, run_id: str, pause: float, console: Console) -> View:

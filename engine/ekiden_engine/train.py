@@ -18,8 +18,6 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from ekiden_engine.errors import BadData, Temporary
 from ekiden_engine.evaluation import EVALUATION_FILE, Evaluation, evaluate, write_predictions
 from ekiden_engine.graph import EncodedGraph, Target
@@ -39,9 +37,6 @@ CURVE_FILE = "learning_curve.json"
 RUN_VARIABLE = "EKIDEN_RUN_ID"
 USUAL_EPOCHS = 16
 """Epochs until early stopping, on rating graphs: the first guess for the time left."""
-ONE_THREAD_EDGES = 200_000
-"""Up to here a second thread gains little on an idle machine, and on a busy one its barriers cost a factor of
-four."""
 LOG_EVERY_S = 0.5
 """Seconds between progress lines; the last epoch of each member is always logged."""
 
@@ -61,7 +56,6 @@ def run(root: MlRoot) -> None:
         raise BadData("NO_TARGET", "graph.json of the processed data names no target to train for")
     target = graph.targets[0]
     edges = graph.edge(target.edge)
-    torch.set_num_threads(_threads(len(edges)))
     log(f"training {spec.model.name} on {'-'.join(target.edge)}.{target.property}: {len(edges)} edges")
     with StopRequest() as stop:
         progress = JobProgress(stop)
@@ -80,7 +74,7 @@ def run(root: MlRoot) -> None:
             "target": {"edge": list(target.edge), "property": target.property, "type": target.type},
             "hyperparameters": dict(fit.hyperparameters),
             "seeds": [curve.seed for curve in fit.curves if curve.kept],
-            "training": {"seconds": round(seconds, 3), "stopped": fit.stopped, "threads": torch.get_num_threads()},
+            "training": {"seconds": round(seconds, 3), "stopped": fit.stopped, "threads": fit.threads},
             "versions": _versions(),
         }
         _write_model(folder, graph, target, fit, spec.model.name)
@@ -179,16 +173,6 @@ def _empty(folder: Path) -> Path:
 
 def _write_json(path: Path, document: dict[str, Any]) -> None:
     path.write_text(json.dumps(document, indent=1, allow_nan=False) + "\n", "utf-8")
-
-
-def _threads(edges: int) -> int:
-    """Threads for torch: one for small graphs, whose kernels take microseconds, else the cores of the job.
-
-    `OMP_NUM_THREADS` bounds it.
-    """
-    given = os.environ.get("OMP_NUM_THREADS", "")
-    cores = int(given) if given.isdecimal() and int(given) else len(os.sched_getaffinity(0))
-    return cores if edges > ONE_THREAD_EDGES else 1
 
 
 def _versions() -> dict[str, str]:

@@ -11,7 +11,7 @@ from ekiden.contracts.events import Envelope, ObjectCreated, ScoresRequested
 from ekiden.runtime.container import Container, container
 from ekiden.runtime.http import answer, is_http, json_body
 from ekiden.runtime.observability import logger
-from ekiden.runtime.queue import parse
+from ekiden.runtime.queue import one_of, parse
 
 
 @logger.inject_lambda_context(clear_state=True)
@@ -20,7 +20,7 @@ def handler(event: dict[str, Any], context: Any, parts: Container | None = None)
     parts = parts or container()
     if is_http(event):
         return answer(lambda: (202, _accept(parse(RequestScores, json_body(event)), parts)))
-    return dict(parts.consumer.each_event(event, lambda envelope: _ON[envelope.detail_type](envelope, parts)))
+    return dict(parts.consumer.each_event(event, lambda envelope: one_of(_ON, envelope)(envelope, parts)))
 
 
 def _accept(request: RequestScores, parts: Container) -> ScoresAccepted:

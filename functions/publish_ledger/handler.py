@@ -13,7 +13,8 @@ from ekiden.runtime.observability import count, logger, metrics
 def handler(event: dict[str, Any], context: Any, parts: Container | None = None) -> dict[str, Any]:
     """Lambda's entry point. An error fails the whole batch: the stream sends it again, consumers know duplicates."""
     parts = parts or container()
-    images = [record["dynamodb"]["NewImage"] for record in event["Records"]]
+    # The mapping's filter lets outbox items through only; anything else has nothing to publish.
+    images = [image for record in event["Records"] if "detail" in (image := record["dynamodb"].get("NewImage", {}))]
     parts.bus.publish([OutboxItem(image["detail_type"]["S"], image["detail"]["S"]) for image in images])
     count("EventsPublished", len(images))
     metrics.flush_metrics()

@@ -13,12 +13,14 @@ LIMIT = 50
 
 
 @logger.inject_lambda_context(clear_state=True)
-def handler(event: dict[str, Any], context: Any, parts: Container | None = None) -> dict[str, int]:
+def handler(event: dict[str, Any], context: Any, parts: Container | None = None) -> dict[str, Any]:
     """Lambda's entry point."""
     parts = parts or container()
     result = asdict(parts.reconcile_jobs(limit=LIMIT, actor="reconciler"))
-    logger.info("swept", extra=result)
+    log = logger.error if result["troubles"] else logger.info
+    log("swept", extra=result)
     count("ReconcilerSweeps")
     count("ReconcilerRepairs", result["moved"])
+    count("ReconcilerTroubles", len(result["troubles"]))
     metrics.flush_metrics()
     return result

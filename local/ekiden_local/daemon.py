@@ -52,7 +52,7 @@ def running(pid_file: Path) -> int | None:
         return None
     except (ValueError, KeyError, TypeError):
         pid, started = 0, None
-    if pid > 0 and alive(pid) and started_at(pid) == started:
+    if 0 < pid < 2**31 and alive(pid) and started_at(pid) == started:
         return pid
     pid_file.unlink(missing_ok=True)
     return None

@@ -90,7 +90,6 @@ def build(project: Path, home: Home, digest: str, progress: Progress) -> Path:
         shutil.rmtree(unfinished, ignore_errors=True)
         log = home.logs / "sam-build.log"
         _run(
-            # Folders are given relative to the project: SAM writes them into the built template.
             [sam(project), "build", "--cached", "--parallel", "--config-file", project / "samconfig.toml",
              "--config-env", "local", "--template-file", project / "template.yaml",
              "--build-dir", unfinished, "--cache-dir", builds / ".cache"],

@@ -70,7 +70,7 @@ def ensure(
     stop(home)
     # The same ports as before, where they are free: bookmarks and shells keep working after a restart.
     first = last.port if last else ports.DEFAULT_PORT
-    with locked(home.root / ".ports.lock"):  # two clouds that start together may not choose the same ports
+    with locked(home.root / ".locks" / ".ports"):  # two clouds that start together may not choose the same ports
         chosen = ports.choose(port, first)
         settings = Settings(chosen, ports.choose(jobs_port, chosen + 1, taken={chosen}), auth)
         progress(f"starting MiniStack {ministack.VERSION} on port {settings.port}")

@@ -96,6 +96,11 @@ class Home:
         return self.root / self.name
 
     @property
+    def lock(self) -> Path:
+        """Held by whoever starts or stops this cloud; beside its folder, because a purge removes that."""
+        return self.root / ".locks" / self.name
+
+    @property
     def cloud_json(self) -> Path:
         """Written last, when the stack is deployed."""
         return self.path / "cloud.json"

@@ -48,7 +48,7 @@ def up(
     progress = on_progress or (lambda _: None)
     where = home_of(name, home)
     project = project_root()
-    with locked(where.root / f"{name}.lock"):
+    with locked(where.lock):
         settings = processes.ensure(where, project, port=port, jobs_port=jobs_port, auth=auth, progress=progress)
         endpoint = settings.endpoint_url
         digest = deploy.digest_of(project)
@@ -70,7 +70,7 @@ def down(name: str = "local", *, purge: bool = False, home: str | Path | None = 
     where = home_of(name, home)
     if not where.path.exists():
         return False
-    with locked(where.root / f"{name}.lock"):
+    with locked(where.lock):
         was_running = processes.stop(where)
         if purge:
             shutil.rmtree(where.path)

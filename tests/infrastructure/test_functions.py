@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import importlib.metadata
-import re
 import tomllib
 from dataclasses import fields
 from typing import Any
 
 import pytest
-
 from ekiden.runtime import settings
+
 from tests.infrastructure.stack import PROJECT, text, transformed, written
 
 FOLDERS = sorted(handler.parent.name for handler in (PROJECT / "functions").glob("*/handler.py"))
@@ -128,9 +127,3 @@ def test_only_the_local_configuration_trusts_local_events() -> None:
 def test_the_outputs_are_the_ones_that_clients_rely_on() -> None:
     outputs = {"ApiId", "ApiUrl", "DataBucketName", "LedgerTableName", "EventBusName", "ScoreQueueUrl"}
     assert outputs <= set(written().document["Outputs"])
-
-
-def test_a_comment_says_why_for_every_kind_of_section() -> None:
-    lines = (PROJECT / "template.yaml").read_text(encoding="utf-8").splitlines()
-    banners = [line for line in lines if re.match(r"  # ─── ", line)]
-    assert len(banners) >= 10

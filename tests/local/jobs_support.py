@@ -32,7 +32,7 @@ OVER = {"Completed", "Failed", "Stopped"}
 T = TypeVar("T")
 
 
-def wait_for(look: Callable[[], T], what: str, timeout: float = 10.0) -> T:
+def wait_for(look: Callable[[], T | None], what: str, timeout: float = 10.0) -> T:
     """The first true value of `look`."""
     deadline = time.monotonic() + timeout
     while not (value := look()):
@@ -108,6 +108,15 @@ class Service:
     s3: Any = None
 
     def start(self, *more: str) -> Service:
+        self.process = self.launch(*more)
+        wait_for(lambda: answers(f"{self.url}/health"), "the service's health", 20)
+        self.sm = client("sagemaker", self.url)
+        self.runtime = client("sagemaker-runtime", self.url)
+        self.s3 = client("s3", self.cloud_url)
+        return self
+
+    def launch(self, *more: str) -> subprocess.Popen[bytes]:
+        """Start a process and do not wait for it."""
         self.port = free_port()
         images = [f"--image={mode}:*={sys.executable} {FAKE_IMAGE} {mode}" for mode in MODES]
         command = [sys.executable, "-m", "ekiden_local.jobs", f"--port={self.port}", f"--home={self.home}", *images]
@@ -120,14 +129,9 @@ class Service:
         }
         self.home.mkdir(parents=True, exist_ok=True)
         with open(self.home / "service.log", "ab") as log:
-            self.process = subprocess.Popen(
+            return subprocess.Popen(
                 [*command, *self.options, *more], env=environment, stdout=log, stderr=log, cwd=self.home
             )
-        wait_for(lambda: answers(f"{self.url}/health"), "the service's health", 20)
-        self.sm = client("sagemaker", self.url)
-        self.runtime = client("sagemaker-runtime", self.url)
-        self.s3 = client("s3", self.cloud_url)
-        return self
 
     @property
     def url(self) -> str:
@@ -141,6 +145,15 @@ class Service:
         assert self.process is not None
         self.process.send_signal(number)
         return self.process.wait(20)
+
+    def discard(self) -> None:
+        """End the service and every program that it left, at once."""
+        if self.process is not None and self.process.poll() is None:
+            self.end(signal.SIGKILL)
+        for path in self.home.rglob("process.json"):
+            if not path.with_name("exit.json").exists():
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(json.loads(path.read_text())["pid"], signal.SIGKILL)
 
     def log(self) -> str:
         return (self.home / "service.log").read_text()
@@ -261,10 +274,18 @@ class EventLog:
         self.received: list[dict[str, Any]] = []
         queue = name("events")
         self._queue = self._sqs.create_queue(QueueName=queue)["QueueUrl"]
-        arn = self._sqs.get_queue_attributes(QueueUrl=self._queue, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+        arn = self._sqs.get_queue_attributes(QueueUrl=self._queue, AttributeNames=["QueueArn"])["Attributes"][
+            "QueueArn"
+        ]
         events = client("events", cloud_url)
         events.put_rule(Name=queue, EventPattern=json.dumps({"source": ["ekiden.local"]}))
         events.put_targets(Rule=queue, Targets=[{"Id": "queue", "Arn": arn}])
+
+    def expect(self, resource: str, count: int) -> list[dict[str, Any]]:
+        """The events about a job or endpoint, once there are `count` of them."""
+        return wait_for(
+            lambda: found if len(found := self.of(resource)) == count else None, f"{count} events on {resource}"
+        )
 
     def of(self, resource: str) -> list[dict[str, Any]]:
         """Events so far about a job or endpoint."""
@@ -298,7 +319,4 @@ def own_jobs(job_cloud: str, tmp_path: Path) -> Iterator[Service]:
     """A service of the test's own, not started yet; whatever is left of it is ended."""
     service = Service(tmp_path / "home", job_cloud, ("--stop-grace=5", "--endpoint-stop-grace=1"))
     yield service
-    if service.process is not None:
-        if service.process.poll() is None:
-            service.end(signal.SIGKILL)
-        service.start("--stop-children-on-exit").end()
+    service.discard()

@@ -36,7 +36,9 @@ def test_each_unknown_resource_is_missed_in_sagemakers_own_words(jobs: Service) 
         "Requested resource not found.",
     )
     assert refused(sm.stop_training_job, TrainingJobName="no")[1] == "Requested resource not found."
-    assert refused(sm.describe_processing_job, ProcessingJobName="no")[1] == "Could not find requested job with name: no"
+    assert (
+        refused(sm.describe_processing_job, ProcessingJobName="no")[1] == "Could not find requested job with name: no"
+    )
     assert refused(sm.describe_model, ModelName="No")[1] == f'Could not find model "{ARN}:model/no".'
     assert refused(sm.delete_model, ModelName="no")[1] == f'Could not find model "{ARN}:model/no".'
     assert refused(sm.describe_endpoint_config, EndpointConfigName="no")[1] == (

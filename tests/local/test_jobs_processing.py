@@ -12,7 +12,6 @@ from tests.local.jobs_support import (
     name,
     processing_input,
     processing_output,
-    wait_for,
 )
 
 
@@ -43,7 +42,7 @@ def test_a_processing_job_maps_its_paths_and_uploads_its_outputs(jobs: Service) 
     assert found["ExitMessage"] == "3 files counted"
     assert found["CreationTime"] <= found["ProcessingStartTime"] <= found["ProcessingEndTime"]
     # AND its events have names, ARNs and millisecond times
-    told = wait_for(lambda: told if len(told := events.of(job)) == 3 else None, "three events")
+    told = events.expect(job, 3)
     assert told[0]["detail-type"] == "SageMaker Processing Job State Change"
     assert [event["detail"]["ProcessingJobStatus"] for event in told] == ["InProgress", "InProgress", "Completed"]
     assert "ProcessingStartTime" not in told[0]["detail"]

@@ -167,7 +167,7 @@ def test_a_stopped_job_gets_sigterm_and_keeps_the_model_that_it_saves(jobs: Serv
     found = jobs.trained(job, "Stopped")
     assert found["SecondaryStatus"] == "Stopped"
     assert jobs.text(f"s3://{BUCKET}/trained/{job}/output/model/model.txt") == "saved on SIGTERM"
-    seen = wait_for(lambda: found if len(found := events.of(job)) == 4 else None, "four events")
+    seen = events.expect(job, 4)
     assert [event["detail"]["TrainingJobStatus"] for event in seen] == [
         "InProgress",
         "InProgress",
@@ -204,7 +204,7 @@ def test_events_carry_what_sagemakers_events_carry(jobs: Service) -> None:
     job = name("Told")
     jobs.train(job, HyperParameters={"lr": "1"}, Tags=[{"Key": "run", "Value": "r"}])
     found = jobs.trained(job)
-    seen = wait_for(lambda: seen if len(seen := events.of(job)) == 3 else None, "three events")
+    seen = events.expect(job, 3)
     last = seen[-1]
     assert last["detail-type"] == "SageMaker Training Job State Change"
     assert last["source"] == "ekiden.local"

@@ -89,12 +89,17 @@ class EdgePredictor(Protocol):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Fit:
-    """The outcome of a training: the predictor, how it went, and the hyperparameters that were in force."""
+    """The outcome of a training: the predictor, how it went, the hyperparameters that were in force.
+
+    `stopped`: on request, before it was done; `threads`: that computed it (sums differ in the last bit with
+    their number).
+    """
 
     predictor: EdgePredictor
     curves: tuple[Curve, ...]
     hyperparameters: Mapping[str, str]
     stopped: bool
+    threads: int
 
 
 class EdgeTrainer(Protocol):

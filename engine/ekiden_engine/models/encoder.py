@@ -74,7 +74,10 @@ class Relation:
 
 
 class Encoder:
-    """All parameters of one end point, and the encoding of all its nodes."""
+    """All parameters of one end point, and the encoding of all its nodes.
+
+    Every table has `width + 1` columns, the vector and the bias: neighbours and features tell about both.
+    """
 
     def __init__(
         self,
@@ -91,37 +94,38 @@ class Encoder:
         self.degree = torch.from_numpy(degree)
         self.relations = [Relation(given, n, degree) for given in neighbours]
         self._x = torch.from_numpy(features) if f else None
-        self._width = width
 
         def table(rows: int, weight: Tensor | None = None) -> Tensor:
-            values = torch.randn(rows, width, generator=generator) * INIT_STD
+            values = torch.randn(rows, width + 1, generator=generator) * INIT_STD
+            values[:, width] = 0
             if weight is not None:
                 values *= (weight > 0)[:, None]  # what no training edge reaches must not add noise
-            return values.requires_grad_()
+            return values
 
-        self.free = table(n, self.degree)
-        self.bias = torch.from_numpy(bias[:, None].copy()).requires_grad_()
-        self.messages = [table(r.count, r.exposure) for r in self.relations]
-        self.project_message = [None if r.features is None else table(r.features.shape[1]) for r in self.relations]
-        self.project = table(f) if f else None
-        self.project_bias = torch.zeros(f, 1, requires_grad=True) if f else None
+        free = table(n, self.degree)
+        free[:, width] = torch.from_numpy(bias)
+        self.free = free.requires_grad_()
+        self.messages = [table(r.count, r.exposure).requires_grad_() for r in self.relations]
+        self.project_message = [
+            None if r.features is None else table(r.features.shape[1]).requires_grad_() for r in self.relations
+        ]
+        self.project = table(f).requires_grad_() if f else None
 
     def parameters(self, per_edge: float) -> list[Parameter]:
         """Every tensor to train, with its L2 weights; `per_edge` scales those that are per training edge."""
-        found = [
-            Parameter(self.free, PENALTY_ID * per_edge * self.degree[:, None]),
-            Parameter(self.bias, PENALTY_BIAS * per_edge * self.degree[:, None]),
-        ]
+        column = torch.full((self.free.shape[1],), PENALTY_ID)
+        column[-1] = PENALTY_BIAS
+        found = [Parameter(self.free, per_edge * self.degree[:, None] * column)]
         for table, relation in zip(self.messages, self.relations, strict=True):
             found.append(Parameter(table, PENALTY_MESSAGE * per_edge * relation.exposure[:, None]))
-        shared = (self.project, self.project_bias, *self.project_message)
+        shared = (self.project, *self.project_message)
         return found + [Parameter(p, PENALTY_FEATURE) for p in shared if p is not None]
 
     def encode(self, visible: Tensor | None = None) -> Tensor:
         """Vectors and, in the last column, biases: float32 [n, width + 1]; for `visible` see
         `Relation.pair`."""
-        structure, bias, features = self._parts(visible)
-        return torch.cat([structure + features, bias], 1) if features is not None else torch.cat([structure, bias], 1)
+        structure, features = self._parts(visible)
+        return structure if features is None else structure + features
 
     def encode_inductive(self) -> Tensor:
         """`encode`, but nodes without training edge get the mean structure of the others: [n + 1, width + 1].
@@ -129,24 +133,21 @@ class Encoder:
         The last row is the mean node, the stand-in for nodes outside the graph. Without this, a new node's
         vector would lack what every trained node has, and its score would lean to one side.
         """
-        structure, bias, features = self._parts(None)
+        structure, features = self._parts(None)
         trained = self.degree > 0
         if bool(trained.any()):
-            new = (~trained).float()[:, None]
-            structure = structure + new * structure[trained].mean(0)
-            bias = bias + new * self.bias[trained].mean()
-        vectors = structure if features is None else structure + features
-        whole = torch.cat([vectors, bias], 1)
-        mean = whole[trained].mean(0) if bool(trained.any()) else torch.zeros(self._width + 1)
+            structure = structure + (~trained).float()[:, None] * structure[trained].mean(0)
+        whole = structure if features is None else structure + features
+        mean = whole[trained].mean(0) if bool(trained.any()) else torch.zeros(whole.shape[1])
         return torch.cat([whole, mean[None]])
 
-    def _parts(self, visible: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
-        structure, bias = self.free, self.bias
+    def _parts(self, visible: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        structure = self.free
         for relation, table, projection in zip(self.relations, self.messages, self.project_message, strict=True):
             message = table
             if relation.features is not None and projection is not None:
                 message = table + relation.features @ projection
             structure = structure + aggregate(relation.pair(visible), message)
-        if self._x is None or self.project is None or self.project_bias is None:
-            return structure, bias, None
-        return structure, bias + self._x @ self.project_bias, self._x @ self.project
+        if self._x is None or self.project is None:
+            return structure, None
+        return structure, self._x @ self.project

@@ -18,9 +18,9 @@ EPSILON = 1e-8
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Parameter:
-    """A tensor to train, and the L2 weights of its rows: the penalty is `sum(weight * value²)`.
+    """A tensor to train, and its L2 weights: the penalty is `sum(weight * value²)`.
 
-    `weight` is a float32 tensor [rows, 1], or a number for all rows.
+    `weight` is a float32 tensor that broadcasts to the value's shape, or a number.
     """
 
     value: Tensor

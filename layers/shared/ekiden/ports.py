@@ -224,7 +224,7 @@ class StoredObject:
 
     bucket: str
     key: str
-    version_id: str | None
+    etag: str
     size: int
 
 
@@ -241,11 +241,21 @@ class Objects(Protocol):
     def head(self, bucket: str, key: str) -> StoredObject | None:
         """What is known of an object; ``None`` if it is not there."""
 
-    def read_range(self, bucket: str, key: str, version_id: str | None, start: int, end: int) -> bytes:
-        """Bytes ``start`` (inclusive) to ``end`` (exclusive), at most."""
+    def read_range(self, bucket: str, key: str, etag: str, start: int, end: int) -> bytes:
+        """Bytes ``start`` (inclusive) to ``end`` (exclusive), at most, of the object with that ETag.
 
-    def chunks(self, bucket: str, key: str, version_id: str | None, start: int) -> Iterator[bytes]:
-        """The object from ``start`` on, in pieces of bounded size."""
+        Raises:
+            NotFound: it is gone.
+            ContractViolation: another one has taken its place.
+        """
+
+    def chunks(self, bucket: str, key: str, etag: str, start: int) -> Iterator[bytes]:
+        """The object with that ETag from ``start`` on, in pieces of bounded size.
+
+        Raises:
+            NotFound: it is gone.
+            ContractViolation: another one has taken its place.
+        """
 
     def put(self, bucket: str, key: str, body: bytes, content_type: str) -> StoredObject:
         """Write an object, replacing an earlier one."""

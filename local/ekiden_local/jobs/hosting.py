@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable
 from typing import Any
@@ -90,7 +91,7 @@ class HostingApi:
 
     def delete_model(self, request: Request) -> None:
         """DeleteModel. An endpoint that serves the model goes on."""
-        self._models.delete(self._get(self._models, "model", "model", request["ModelName"]).name)
+        self._delete(self._models, self._get(self._models, "model", "model", request["ModelName"]))
 
     def list_models(self, request: Request) -> Request:
         """ListModels."""
@@ -120,7 +121,7 @@ class HostingApi:
 
     def delete_config(self, request: Request) -> None:
         """DeleteEndpointConfig. An endpoint that serves it goes on."""
-        self._configs.delete(self._config(request["EndpointConfigName"]).name)
+        self._delete(self._configs, self._config(request["EndpointConfigName"]))
 
     def list_configs(self, request: Request) -> Request:
         """ListEndpointConfigs."""
@@ -174,6 +175,10 @@ class HostingApi:
         if not table.create(Record(name=name, arn=arn, request=request, created_at=now, modified_at=now, tags=tags)):
             raise validation(f'Cannot create already existing {noun} "{arn}".')
         return arn
+
+    def _delete(self, table: Table[Record], record: Record) -> None:
+        with contextlib.suppress(KeyError):  # somebody else deleted it between the look and the act
+            table.delete(record.name)
 
     def _config(self, name: str) -> Record:
         return self._get(self._configs, "endpoint-config", "endpoint configuration", name)

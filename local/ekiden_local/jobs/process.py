@@ -71,7 +71,7 @@ class Child:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             wrapper = subprocess.Popen(  # noqa: S603 - running the user's program is the purpose
-                [sys.executable, "-I", "-S", str(_WRAPPER), str(control), str(log), str(cwd), *argv],
+                [sys.executable, "-I", "-S", str(_WRAPPER), str(lock), str(control), str(log), str(cwd), *argv],
                 env=dict(env),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import threading
 import time
@@ -32,6 +33,9 @@ class Table(Generic[R]):
         self._records: dict[str, R] = {}
         self._folder.mkdir(parents=True, exist_ok=True)
         for folder in self._folder.iterdir():
+            if folder.name.startswith("."):
+                shutil.rmtree(folder, ignore_errors=True)
+                continue
             # A folder without a record is a creation, or the end of a deletion, that was cut short: nobody was told.
             value = read_json(folder / "record.json")
             if value is not None:
@@ -69,13 +73,14 @@ class Table(Generic[R]):
             return old if new is old else self._keep(old, new)
 
     def delete(self, name: str) -> None:
-        """Forget a record and its folder."""
+        """Forget a record and its folder. From then on the name is free."""
         with self._lock:
-            self._records.pop(name, None)
-            folder = self.folder(name)
-            # The record goes first: a folder without one counts as gone.
-            (folder / "record.json").unlink(missing_ok=True)
-        shutil.rmtree(folder, ignore_errors=True)
+            record = self._records[name]
+            gone = self._folder / f".{name}.{record.revision}.gone"
+            # The folder moves away before it is emptied: its name may be used again the next moment.
+            os.rename(self.folder(name), gone)
+            del self._records[name]
+        shutil.rmtree(gone, ignore_errors=True)
 
     def _keep(self, old: R | None, new: R) -> R:
         now = time.time()

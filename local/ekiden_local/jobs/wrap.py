@@ -1,6 +1,6 @@
 """Stands between the job service and a job's process, so that the exit code reaches the disk whoever dies meanwhile.
 
-Run as ``python -I -S wrap.py CONTROL LOG CWD PROGRAM [ARGUMENT…]`` with the job's environment. It imports nothing
+Run as ``python -I -S wrap.py LOCK CONTROL LOG CWD PROGRAM [ARGUMENT…]`` with the job's environment. It imports nothing
 outside the standard library and little of that: its start is part of every job's start.
 
 The service hands over an open, flock-ed descriptor of ``CONTROL/lock``. The lock lives exactly as long as this process,
@@ -45,7 +45,8 @@ def _find(program: str) -> str:
 
 def main() -> None:
     """Start the program, record its pid, wait, record how it ended."""
-    control, log, cwd, *argv = sys.argv[1:]
+    lock, control, log, cwd, *argv = sys.argv[1:]
+    os.set_inheritable(int(lock), False)  # ours alone: the program must not keep the lock beyond our end
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         # A handler, not SIG_IGN: exec resets handlers to the default but hands SIG_IGN down to the program.
         signal.signal(number, lambda *_: None)

@@ -5,20 +5,29 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import BotoCoreError, ClientError, ParamValidationError
 
 from ekiden.errors import ContractViolation, DependencyUnavailable, NotFound, Permanent, PipelineError
 
 THROTTLED_OR_DOWN = frozenset(
     {
+        "BandwidthLimitExceeded",
+        "EC2ThrottledException",
+        "ExpiredToken",  # the next invocation has fresh credentials
+        "ExpiredTokenException",
         "InternalError",
         "InternalFailure",
         "InternalServerError",
         "InternalServerException",
         "LimitExceededException",
+        "PriorRequestNotComplete",
         "ProvisionedThroughputExceededException",
+        "RequestExpired",
         "RequestLimitExceeded",
+        "RequestThrottled",
+        "RequestThrottledException",
         "RequestTimeout",
+        "RequestTimeoutException",
         "ResourceLimitExceeded",
         "ServiceUnavailable",
         "ServiceUnavailableException",
@@ -27,7 +36,9 @@ THROTTLED_OR_DOWN = frozenset(
         "Throttling",
         "ThrottlingException",
         "TooManyRequestsException",
+        "TransactionConflictException",
         "TransactionInProgressException",
+        "429",
         "500",
         "502",
         "503",
@@ -60,6 +71,8 @@ def message_of(error: ClientError) -> str:
 
 def translate(error: ClientError | BotoCoreError) -> PipelineError:
     """The vendor's error as one of ours: by code, never by message text."""
+    if isinstance(error, ParamValidationError):
+        return ContractViolation(str(error)[:500], code="INVALID_REQUEST")
     if not isinstance(error, ClientError):
         return DependencyUnavailable(str(error)[:500])
     code, message = code_of(error), message_of(error)

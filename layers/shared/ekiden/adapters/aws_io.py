@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from botocore.exceptions import ClientError
 
@@ -16,6 +16,7 @@ from ekiden.ports import Answer, OutboxItem, StoredObject
 if TYPE_CHECKING:
     from mypy_boto3_events import EventBridgeClient
     from mypy_boto3_s3 import S3Client
+    from mypy_boto3_s3.type_defs import GetObjectOutputTypeDef
     from mypy_boto3_sagemaker_runtime import SageMakerRuntimeClient
     from mypy_boto3_sqs import SQSClient
 
@@ -32,15 +33,18 @@ class S3Objects:
 
     def get(self, bucket: str, key: str, *, limit: int) -> bytes | None:
         """See ``ports.Objects.get``."""
-        found = self.head(bucket, key)
-        if found is None:
+        try:
+            with translated():
+                answer = self._client.get_object(Bucket=bucket, Key=key)
+                size = answer["ContentLength"]
+                if size <= limit:
+                    return answer["Body"].read()
+                answer["Body"].close()
+        except NotFound:
             return None
-        if found.size > limit:
-            raise ContractViolation(
-                f"s3://{bucket}/{key} has {found.size:,} bytes, at most {limit:,} are read",
-                code="OBJECT_TOO_LARGE",
-            )
-        return self.read_range(bucket, key, found.version_id, 0, max(found.size, 1)) if found.size else b""
+        raise ContractViolation(
+            f"s3://{bucket}/{key} has {size:,} bytes, at most {limit:,} are read", code="OBJECT_TOO_LARGE"
+        )
 
     def head(self, bucket: str, key: str) -> StoredObject | None:
         """See ``ports.Objects.head``."""
@@ -49,27 +53,33 @@ class S3Objects:
                 answer = self._client.head_object(Bucket=bucket, Key=key)
         except NotFound:
             return None
-        return StoredObject(bucket, key, _version(answer), answer["ContentLength"])
+        return StoredObject(bucket, key, answer["ETag"], answer["ContentLength"])
 
-    def read_range(self, bucket: str, key: str, version_id: str | None, start: int, end: int) -> bytes:
+    def read_range(self, bucket: str, key: str, etag: str, start: int, end: int) -> bytes:
         """See ``ports.Objects.read_range``."""
         with translated():
-            answer = self._client.get_object(
-                Bucket=bucket, Key=key, Range=f"bytes={start}-{end - 1}", **_pinned(version_id)
-            )
-            return answer["Body"].read()
+            return self._unchanged(bucket, key, etag, f"bytes={start}-{end - 1}")["Body"].read()
 
-    def chunks(self, bucket: str, key: str, version_id: str | None, start: int) -> Iterator[bytes]:
+    def chunks(self, bucket: str, key: str, etag: str, start: int) -> Iterator[bytes]:
         """See ``ports.Objects.chunks``."""
         with translated():
-            answer = self._client.get_object(Bucket=bucket, Key=key, Range=f"bytes={start}-", **_pinned(version_id))
-            yield from answer["Body"].iter_chunks(CHUNK_BYTES)
+            yield from self._unchanged(bucket, key, etag, f"bytes={start}-")["Body"].iter_chunks(CHUNK_BYTES)
+
+    def _unchanged(self, bucket: str, key: str, etag: str, byte_range: str) -> GetObjectOutputTypeDef:
+        try:
+            return self._client.get_object(Bucket=bucket, Key=key, Range=byte_range, IfMatch=etag)
+        except ClientError as error:
+            if code_of(error) == "PreconditionFailed":
+                raise ContractViolation(
+                    f"s3://{bucket}/{key} was replaced after the request", code="OBJECT_CHANGED"
+                ) from error
+            raise
 
     def put(self, bucket: str, key: str, body: bytes, content_type: str) -> StoredObject:
         """See ``ports.Objects.put``."""
         with translated():
             answer = self._client.put_object(Bucket=bucket, Key=key, Body=body, ContentType=content_type)
-        return StoredObject(bucket, key, _version(answer), len(body))
+        return StoredObject(bucket, key, answer["ETag"], len(body))
 
     def create(self, bucket: str, key: str, body: bytes, content_type: str) -> bool:
         """See ``ports.Objects.create``: a conditional write, one writer wins."""
@@ -83,15 +93,6 @@ class S3Objects:
                     raise DependencyUnavailable(f"{key} is being written by another worker") from error
                 raise
         return True
-
-
-def _version(answer: Any) -> str | None:
-    version = answer.get("VersionId")
-    return None if version in {None, "null"} else str(version)
-
-
-def _pinned(version_id: str | None) -> dict[str, Any]:
-    return {"VersionId": version_id} if version_id else {}
 
 
 class SqsMessages:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ekiden.adapters.aws_errors import translated
 from ekiden.domain.model import JobKind
-from ekiden.errors import NotFound
+from ekiden.errors import ContractViolation, NotFound
 from ekiden.ports import JobLogLine
 
 if TYPE_CHECKING:
@@ -19,6 +19,10 @@ GROUPS = {
 }
 
 
+MAX_PAGES = 10
+"""Calls to CloudWatch for one page of ours."""
+
+
 class CloudWatchJobLogs:
     """Implements ``ports.JobLogs``."""
 
@@ -27,31 +31,53 @@ class CloudWatchJobLogs:
 
     def tail(self, kind: JobKind, job: str, limit: int) -> list[JobLogLine]:
         """See ``ports.JobLogs.tail``."""
-        answer = self._events(kind, job, {"limit": limit, "startFromHead": False})
-        return [_line(event) for event in answer["events"]]
-
-    def read(self, kind: JobKind, job: str, limit: int, token: str | None) -> tuple[list[JobLogLine], str | None]:
-        """See ``ports.JobLogs.read``. At the end of a stream CloudWatch gives back the token it was asked with."""
-        request = {"limit": limit, "startFromHead": True} | ({"nextToken": token} if token else {})
-        answer = self._events(kind, job, request)
-        following = answer.get("nextForwardToken")
-        return [_line(event) for event in answer["events"]], following if following != token else None
-
-    def _events(self, kind: JobKind, job: str, request: dict[str, Any]) -> dict[str, Any]:
-        """A page of the job's newest stream; no events if it wrote none."""
         group, prefix = _place(kind, job)
-        named = {"logStreamNamePrefix": prefix} if prefix else {}
         try:
             with translated():
-                streams = self._client.describe_log_streams(logGroupName=group, **named)["logStreams"]  # type: ignore[arg-type]
+                streams = self._streams(group, prefix)
                 if not streams:
-                    return {"events": []}
+                    return []
                 newest = max(streams, key=lambda stream: stream.get("lastEventTimestamp", 0))
-                return dict(
-                    self._client.get_log_events(logGroupName=group, logStreamName=newest["logStreamName"], **request)
-                )
+                events = self._client.get_log_events(
+                    logGroupName=group, logStreamName=newest["logStreamName"], limit=limit, startFromHead=False
+                )["events"]
         except NotFound:
-            return {"events": []}
+            return []
+        return [_line(event) for event in events]
+
+    def read(self, kind: JobKind, job: str, limit: int, token: str | None) -> tuple[list[JobLogLine], str | None]:
+        """See ``ports.JobLogs.read``. Stream by stream: a page may be empty before the end of a stream, which is
+        reached when CloudWatch gives back the token that it got."""
+        group, prefix = _place(kind, job)
+        number, inner = _cursor(token)
+        try:
+            with translated():
+                streams = sorted(stream["logStreamName"] for stream in self._streams(group, prefix))
+                for _ in range(MAX_PAGES):
+                    if number >= len(streams):
+                        return [], None
+                    request: dict[str, Any] = {"nextToken": inner} if inner else {}
+                    answer = self._client.get_log_events(
+                        logGroupName=group, logStreamName=streams[number], limit=limit, startFromHead=True, **request
+                    )
+                    following = answer["nextForwardToken"]
+                    if answer["events"]:
+                        return [_line(event) for event in answer["events"]], f"{number}|{following}"
+                    number, inner = (number + 1, "") if following == inner else (number, following)
+        except NotFound:
+            return [], None
+        return [], f"{number}|{inner}"
+
+    def _streams(self, group: str, prefix: str) -> list[Any]:
+        request: dict[str, Any] = {"logStreamNamePrefix": prefix} if prefix else {}
+        return list(self._client.describe_log_streams(logGroupName=group, **request)["logStreams"])
+
+
+def _cursor(token: str | None) -> tuple[int, str]:
+    number, _, inner = (token or "0|").partition("|")
+    if not (number.isascii() and number.isdigit() and len(number) < 6):
+        raise ContractViolation("next_token is not one that this API gave", code="INVALID_TOKEN")
+    return int(number), inner
 
 
 def _place(kind: JobKind, job: str) -> tuple[str, str]:

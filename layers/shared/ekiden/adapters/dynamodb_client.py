@@ -6,6 +6,8 @@ in its own words (see ADR 0012).
 
 from __future__ import annotations
 
+import random
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -26,6 +28,15 @@ _DESERIALIZER = TypeDeserializer()
 
 _PASSING = frozenset({"TransactionConflict", "ThrottlingError", "ProvisionedThroughputExceeded"})
 """Cancellation reasons that say nothing about our conditions."""
+
+
+CONFLICT_TRIES = 6
+CONFLICT_PAUSE = 0.01
+"""Seconds; the pauses are drawn up to this, doubled each time: 0.6 s together at most."""
+
+
+class _Conflict(DependencyUnavailable):
+    """Another transaction held one of the items."""
 
 
 class ConditionFailed(Exception):
@@ -76,13 +87,36 @@ class Table:
         action = {"TableName": self.name, "Key": encode(key), "UpdateExpression": expression}
         return {"Update": action | _condition(condition)}
 
+    def change(self, key: Item, expression: str, condition: Condition) -> None:
+        """Update one item by itself; the condition carries all names and values.
+
+        Raises:
+            ConditionFailed: the condition did not hold.
+            DependencyUnavailable: throttled, or in conflict with a transaction.
+        """
+        with translated():
+            try:
+                self.client.update_item(**self.update(key, expression, condition)["Update"])
+            except ClientError as error:
+                if code_of(error) == "ConditionalCheckFailedException":
+                    raise ConditionFailed([None], [True]) from None
+                raise
+
     def transact(self, actions: list[dict[str, Any]]) -> None:
-        """Write all actions or none.
+        """Write all actions or none. Conflicts with other transactions pass in milliseconds: they are waited out.
 
         Raises:
             ConditionFailed: with the items found.
-            DependencyUnavailable: throttled, or in conflict with another transaction.
+            DependencyUnavailable: throttled, or still in conflict after ``CONFLICT_TRIES``.
         """
+        for number in range(1, CONFLICT_TRIES):
+            try:
+                return self._transact(actions)
+            except _Conflict:
+                time.sleep(random.random() * CONFLICT_PAUSE * 2**number)  # noqa: S311  spreads, guards nothing
+        return self._transact(actions)
+
+    def _transact(self, actions: list[dict[str, Any]]) -> None:
         with translated():
             try:
                 self.client.transact_write_items(TransactItems=actions)  # type: ignore[arg-type]
@@ -97,7 +131,7 @@ class Table:
                         [code == "ConditionalCheckFailed" for code in codes],
                     ) from None
                 if any(code in _PASSING or code in THROTTLED_OR_DOWN for code in codes):
-                    raise DependencyUnavailable(f"transaction cancelled: {codes}") from None
+                    raise _Conflict(f"transaction cancelled: {sorted(set(codes))}") from None
                 raise
 
     def partition(self, key: str, prefix: str = "", *, limit: int | None = None) -> list[Item]:

@@ -121,7 +121,7 @@ class DynamoDBLedger:
         names = {"#next": "next_check_at", "#check": "check_at"}
         live = Condition("attribute_exists(#next)", names, {":until": items.text_of(until)})
         with suppress(ConditionFailed):
-            self._table.transact([self._table.update(address, "SET #next = :until, #check = :until", live)])
+            self._table.change(address, "SET #next = :until, #check = :until", live)
 
     def recent(self, status: RunStatus | None, limit: int) -> list[RunHeadline]:
         """See ``ports.Ledger.recent``."""

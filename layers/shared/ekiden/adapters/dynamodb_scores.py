@@ -187,7 +187,7 @@ def _item_of(request: ScoreRequest) -> Item:
             "endpoint": request.endpoint,
             "bucket": request.pairs.bucket,
             "key": request.pairs.key,
-            "version_id": request.pairs.version_id,
+            "etag": request.pairs.etag,
             "size": request.pairs.size,
             "status": request.status.value,
             "created_at": text_of(request.created_at),
@@ -210,7 +210,7 @@ def _request_of(item: Item) -> ScoreRequest:
     plain = ScoreRequest(
         request_id=item["request_id"],
         endpoint=item["endpoint"],
-        pairs=PairsFile(item["bucket"], item["key"], item.get("version_id"), int(item["size"])),
+        pairs=PairsFile(item["bucket"], item["key"], item["etag"], int(item["size"])),
         status=ScoreStatus(item["status"]),
         created_at=moment_of(item["created_at"]),
         updated_at=moment_of(item["updated_at"]),

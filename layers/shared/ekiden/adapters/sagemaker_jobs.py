@@ -6,15 +6,24 @@ described and adopted only if it carries the same fingerprint of its content.
 
 from __future__ import annotations
 
-import hashlib
-import json
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
 from ekiden.adapters import sagemaker_status
 from ekiden.adapters.aws_errors import THROTTLED_OR_DOWN, code_of, message_of, translated
+from ekiden.adapters.sagemaker_requests import (
+    FINGERPRINT,
+    RUN_ID,
+    SageMakerSettings,
+    fingerprint_of,
+    model_request,
+    processing_request,
+    tags_of,
+    training_request,
+)
+from ekiden.domain import naming
 from ekiden.domain.model import Attempt, AttemptStatus, JobKind, JobRef
 from ekiden.errors import NotReadyYet, StageRejected
 from ekiden.ports import Deployment, Job, JobReport
@@ -22,18 +31,11 @@ from ekiden.ports import Deployment, Job, JobReport
 if TYPE_CHECKING:
     from mypy_boto3_sagemaker import SageMakerClient
 
-FINGERPRINT = "EKIDEN_FINGERPRINT"
-ML_ROOT = "/opt/ml"
-VOLUME_GB = 30
+UNKNOWN = frozenset({"ValidationException", "ResourceNotFound"})
+"""How SageMaker says that a name is not known: endpoints, models and training jobs by a ValidationException
+("Could not find …", "Requested resource not found"), processing jobs by ResourceNotFound. The names' patterns were
+checked before."""
 HEALTH_CHECK_SECONDS = 600
-
-
-@dataclass(frozen=True, slots=True)
-class SageMakerSettings:
-    """What every job of a deployment shares."""
-
-    image: str
-    role_arn: str
 
 
 class SageMakerJobs:
@@ -46,9 +48,9 @@ class SageMakerJobs:
     def start(self, job: Job) -> None:
         """See ``ports.Jobs.start``."""
         kind, request = (
-            (JobKind.TRAINING, self._training_request(job))
+            (JobKind.TRAINING, training_request(job, self._settings))
             if job.stage == "train"
-            else (JobKind.PROCESSING, self._processing_request(job))
+            else (JobKind.PROCESSING, processing_request(job, self._settings))
         )
         create = self._client.create_training_job if kind is JobKind.TRAINING else self._client.create_processing_job
         with translated():
@@ -56,7 +58,7 @@ class SageMakerJobs:
                 create(**request)
             except ClientError as error:
                 if code_of(error) == "ResourceInUse":
-                    self._adopt(JobRef(kind, job.name), _fingerprint(job))
+                    self._adopt(JobRef(kind, job.name), fingerprint_of(job))
                 else:
                     _raise_refusal(error)
 
@@ -65,15 +67,15 @@ class SageMakerJobs:
         with translated():
             try:
                 self._ensure_model(deployment)
-                self._ensure_endpoint_config(deployment)
-                self._ensure_endpoint(deployment)
+                new = self._ensure_endpoint_config(deployment)
+                self._ensure_endpoint(deployment, config_is_new=new)
             except ClientError as error:
                 _raise_refusal(error)
 
     def describe(self, attempt: Attempt) -> JobReport | None:
         """See ``ports.Jobs.describe``."""
         answer = self._describe(attempt.ref)
-        if answer is None:
+        if answer is None or not _is_of(attempt, answer):
             return None
         match attempt.ref.kind:
             case JobKind.PROCESSING:
@@ -93,7 +95,7 @@ class SageMakerJobs:
                 elif ref.kind is JobKind.TRAINING:
                     self._client.stop_training_job(TrainingJobName=ref.name)
             except ClientError as error:
-                if code_of(error) not in {"ValidationException", "ResourceNotFound"}:
+                if code_of(error) not in UNKNOWN:
                     raise
 
     def endpoint_in_service(self, name: str) -> bool | None:
@@ -103,20 +105,13 @@ class SageMakerJobs:
 
     def _describe(self, ref: JobRef) -> dict[str, Any] | None:
         with translated():
-            try:
-                match ref.kind:
-                    case JobKind.PROCESSING:
-                        return dict(self._client.describe_processing_job(ProcessingJobName=ref.name))
-                    case JobKind.TRAINING:
-                        return dict(self._client.describe_training_job(TrainingJobName=ref.name))
-                    case JobKind.ENDPOINT:
-                        return dict(self._client.describe_endpoint(EndpointName=ref.name))
-            except ClientError as error:
-                # Endpoints and training jobs answer ValidationException ("Could not find …", "Requested resource
-                # not found"), processing jobs ResourceNotFound. The name's pattern was checked before.
-                if code_of(error) in {"ValidationException", "ResourceNotFound"}:
-                    return None
-                raise
+            match ref.kind:
+                case JobKind.PROCESSING:
+                    return _found(self._client.describe_processing_job, ProcessingJobName=ref.name)
+                case JobKind.TRAINING:
+                    return _found(self._client.describe_training_job, TrainingJobName=ref.name)
+                case JobKind.ENDPOINT:
+                    return _found(self._client.describe_endpoint, EndpointName=ref.name)
 
     def _adopt(self, ref: JobRef, fingerprint: str) -> None:
         existing = self._describe(ref)
@@ -129,161 +124,88 @@ class SageMakerJobs:
             )
 
     def _ensure_model(self, deployment: Deployment) -> None:
-        fingerprint = _fingerprint(deployment)
-        try:
-            existing = self._client.describe_model(ModelName=deployment.name)
-        except ClientError as error:
-            if code_of(error) in THROTTLED_OR_DOWN:
-                raise
-            self._client.create_model(**self._model_request(deployment, fingerprint))
-            return
+        fingerprint = fingerprint_of(deployment)
+        existing = _found(self._client.describe_model, ModelName=deployment.name)
+        if existing is None:
+            try:
+                self._client.create_model(**model_request(deployment, self._settings))
+                return
+            except ClientError as refusal:
+                existing = _found(self._client.describe_model, ModelName=deployment.name)
+                if existing is None:
+                    raise refusal  # not that another worker was faster
         if existing["PrimaryContainer"].get("Environment", {}).get(FINGERPRINT) != fingerprint:
             raise StageRejected(f"a model named {deployment.name} exists and is not this one", code="NAME_TAKEN")
 
-    def _ensure_endpoint_config(self, deployment: Deployment) -> None:
+    def _ensure_endpoint_config(self, deployment: Deployment) -> bool:
+        """Whether the configuration was made just now."""
+        name = deployment.name
+        if _found(self._client.describe_endpoint_config, EndpointConfigName=name) is not None:
+            return False
+        variant: Any = {
+            "VariantName": "AllTraffic",
+            "ModelName": name,
+            "InstanceType": deployment.instance_type,
+            "InitialInstanceCount": deployment.instance_count,
+            "ContainerStartupHealthCheckTimeoutInSeconds": HEALTH_CHECK_SECONDS,
+        }
         try:
-            self._client.describe_endpoint_config(EndpointConfigName=deployment.name)
-        except ClientError as error:
-            if code_of(error) in THROTTLED_OR_DOWN:
-                raise
-            variant: Any = {
-                "VariantName": "AllTraffic",
-                "ModelName": deployment.name,
-                "InstanceType": deployment.instance_type,
-                "InitialInstanceCount": deployment.instance_count,
-                "ContainerStartupHealthCheckTimeoutInSeconds": HEALTH_CHECK_SECONDS,
-            }
             self._client.create_endpoint_config(
-                EndpointConfigName=deployment.name,
-                ProductionVariants=[variant],
-                Tags=_tags(deployment.run_id, "deploy"),
+                EndpointConfigName=name, ProductionVariants=[variant], Tags=tags_of(deployment.run_id, "deploy")
             )
+        except ClientError:
+            if _found(self._client.describe_endpoint_config, EndpointConfigName=name) is None:
+                raise
+        return True
 
-    def _ensure_endpoint(self, deployment: Deployment) -> None:
+    def _ensure_endpoint(self, deployment: Deployment, *, config_is_new: bool) -> None:
         endpoint, config = deployment.endpoint, deployment.name
-        existing = self._describe(JobRef(JobKind.ENDPOINT, endpoint))
-        if existing is None:
-            self._client.create_endpoint(
-                EndpointName=endpoint, EndpointConfigName=config, Tags=_tags(deployment.run_id, "deploy")
-            )
-            return
-        match sagemaker_status.next_step(existing, config):
-            case "adopt":
-                return
-            case "update":
-                self._client.update_endpoint(EndpointName=endpoint, EndpointConfigName=config)
-            case "delete":
-                self._client.delete_endpoint(EndpointName=endpoint)
-                raise NotReadyYet(f"failed endpoint {endpoint} is being deleted, then created anew")
-            case _:
-                raise NotReadyYet(f"endpoint {endpoint} is {existing['EndpointStatus']}")
-
-    def _processing_request(self, job: Job) -> dict[str, Any]:
-        directory = f"{ML_ROOT}/processing"
-        output = "export" if job.stage == "export" else "processed"
-        return {
-            "ProcessingJobName": job.name,
-            "RoleArn": self._settings.role_arn,
-            "AppSpecification": {
-                "ImageUri": self._settings.image,
-                "ContainerEntrypoint": ["ekiden-engine"],
-                "ContainerArguments": [job.stage.value],
-            },
-            "ProcessingInputs": [
-                {
-                    "InputName": channel,
-                    "S3Input": {
-                        "S3Uri": uri,
-                        "LocalPath": f"{directory}/input/{channel}",
-                        "S3DataType": "S3Prefix",
-                        "S3InputMode": "File",
-                    },
-                }
-                for channel, uri in job.inputs.items()
-            ],
-            "ProcessingOutputConfig": {
-                "Outputs": [
-                    {
-                        "OutputName": output,
-                        "S3Output": {
-                            "S3Uri": job.output,
-                            "LocalPath": f"{directory}/output/{output}",
-                            "S3UploadMode": "EndOfJob",
-                        },
-                    }
-                ]
-            },
-            "ProcessingResources": {
-                "ClusterConfig": {
-                    "InstanceCount": 1,
-                    "InstanceType": job.instance_type,
-                    "VolumeSizeInGB": VOLUME_GB,
-                }
-            },
-            "StoppingCondition": {"MaxRuntimeInSeconds": job.max_runtime_seconds},
-            "Environment": _environment(job),
-            "Tags": _tags(job.run_id, job.stage.value),
-        }
-
-    def _training_request(self, job: Job) -> dict[str, Any]:
-        return {
-            "TrainingJobName": job.name,
-            "RoleArn": self._settings.role_arn,
-            "AlgorithmSpecification": {"TrainingImage": self._settings.image, "TrainingInputMode": "File"},
-            "HyperParameters": job.hyperparameters,
-            "InputDataConfig": [
-                {
-                    "ChannelName": channel,
-                    "DataSource": {
-                        "S3DataSource": {
-                            "S3DataType": "S3Prefix",
-                            "S3Uri": uri,
-                            "S3DataDistributionType": "FullyReplicated",
-                        }
-                    },
-                }
-                for channel, uri in job.inputs.items()
-            ],
-            "OutputDataConfig": {"S3OutputPath": job.output, "CompressionType": "NONE"},
-            "ResourceConfig": {
-                "InstanceCount": 1,
-                "InstanceType": job.instance_type,
-                "VolumeSizeInGB": VOLUME_GB,
-            },
-            "StoppingCondition": {"MaxRuntimeInSeconds": job.max_runtime_seconds},
-            "Environment": _environment(job),
-            "Tags": _tags(job.run_id, job.stage.value),
-        }
-
-    def _model_request(self, deployment: Deployment, fingerprint: str) -> dict[str, Any]:
-        return {
-            "ModelName": deployment.name,
-            "ExecutionRoleArn": self._settings.role_arn,
-            "PrimaryContainer": {
-                "Image": self._settings.image,
-                "ModelDataSource": {
-                    "S3DataSource": {
-                        "S3Uri": deployment.model,
-                        "S3DataType": "S3Prefix",
-                        "CompressionType": "None",
-                    }
-                },
-                "Environment": {FINGERPRINT: fingerprint, "EKIDEN_RUN_ID": deployment.run_id},
-            },
-            "Tags": _tags(deployment.run_id, "deploy"),
-        }
+        ref = JobRef(JobKind.ENDPOINT, endpoint)
+        existing = self._describe(ref)
+        step = sagemaker_status.next_step(existing, config) if existing else "create"
+        try:
+            match step:
+                case "create":
+                    tags = tags_of(deployment.run_id, "deploy")
+                    self._client.create_endpoint(EndpointName=endpoint, EndpointConfigName=config, Tags=tags)
+                case "update":
+                    self._client.update_endpoint(EndpointName=endpoint, EndpointConfigName=config)
+                case "delete":
+                    self._client.delete_endpoint(EndpointName=endpoint)
+                case _:
+                    pass
+        except ClientError as refusal:
+            # "Already exists" and "in progress" are ValidationExceptions like any other: what is true decides.
+            found = self._describe(ref)
+            now = sagemaker_status.next_step(found, config) if found else "create"
+            if now == step and not config_is_new:
+                raise
+            # A new configuration may not be visible to SageMaker itself for a moment.
+            if now != "adopt":
+                raise NotReadyYet(f"endpoint {endpoint} was moved by somebody else: {code_of(refusal)}") from refusal
+            step = now
+        if step == "delete":
+            raise NotReadyYet(f"failed endpoint {endpoint} is being deleted, then created anew")
+        if step == "wait":
+            raise NotReadyYet(f"endpoint {endpoint} is {existing['EndpointStatus'] if existing else 'unknown'}")
 
 
-def _fingerprint(content: Job | Deployment) -> str:
-    return hashlib.sha256(json.dumps(asdict(content), sort_keys=True).encode()).hexdigest()
+def _found(describe: Callable[..., Mapping[str, Any]], **name: str) -> dict[str, Any] | None:
+    """What ``describe`` answers; ``None`` if it does not know the name."""
+    try:
+        return dict(describe(**name))
+    except ClientError as error:
+        if code_of(error) in UNKNOWN:
+            return None
+        raise
 
 
-def _environment(job: Job) -> dict[str, str]:
-    return {**job.environment, "EKIDEN_RUN_ID": job.run_id, FINGERPRINT: _fingerprint(job)}
-
-
-def _tags(run_id: str, stage: str) -> list[Any]:
-    return [{"Key": "ekiden:run", "Value": run_id}, {"Key": "ekiden:stage", "Value": stage}]
+def _is_of(attempt: Attempt, answer: Mapping[str, Any]) -> bool:
+    """Whether a described job was made for the attempt, and does not only have its name."""
+    if attempt.ref.kind is JobKind.ENDPOINT:
+        return True  # endpoints are told apart by their configuration
+    run_id = answer.get("Environment", {}).get(RUN_ID, "")
+    return naming.job_name(run_id, attempt.stage, attempt.number) == attempt.job
 
 
 def _raise_refusal(error: ClientError) -> None:

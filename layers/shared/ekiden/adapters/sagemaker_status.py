@@ -40,7 +40,7 @@ ENDPOINT_STATUS = {
 """``EndpointStatus``; success also needs the intended configuration."""
 
 _REASON = re.compile(r"^(?P<code>[A-Z][A-Z0-9_]{2,63}): (?P<message>.+)$", re.DOTALL)
-_SAGEMAKER_REASON = re.compile(r"^(?P<kind>[A-Za-z]+Error): (?P<rest>.*)$", re.DOTALL)
+_SAGEMAKER_REASON = re.compile(r"^(?P<kind>[A-Z][A-Za-z]+(?:Error|Exceeded)):\s*(?P<rest>.*)$", re.DOTALL)
 _EXIT_CODE = re.compile(r",? *exit code: (?P<exit>\d+)\s*$", re.IGNORECASE)
 
 EXIT_BAD_DATA = 65
@@ -54,7 +54,9 @@ def of_processing(answer: dict[str, Any]) -> JobReport:
     status = JOB_STATUS.get(answer["ProcessingJobStatus"], JobStatus.RUNNING)
     failure, transient = _failure(answer, own_words=answer.get("ExitMessage"))
     if status is JobStatus.STOPPED and answer.get("FailureReason"):
-        status = JobStatus.FAILED
+        # Processing has no secondary status: that its time was up stands in the reason only.
+        timed_out = str(answer["FailureReason"]).startswith("MaxRuntimeExceeded")
+        status = JobStatus.TIMED_OUT if timed_out else JobStatus.FAILED
     return _report(status, failure, transient, answer, "ProcessingStartTime", "ProcessingEndTime")
 
 
@@ -94,7 +96,8 @@ def next_step(answer: dict[str, Any], config: str) -> EndpointStep:
     """What to do so that an existing endpoint comes to serve ``config``."""
     status = answer["EndpointStatus"]
     if status == "Failed":
-        return "delete"
+        # What failed with this very configuration is the attempt's own result, not something to begin anew.
+        return "adopt" if answer.get("EndpointConfigName") == config else "delete"
     if _concerns(answer, config) and status in {"Creating", "Updating", "InService"}:
         return "adopt"
     return "update" if status == "InService" else "wait"
@@ -112,13 +115,14 @@ def _failure(answer: dict[str, Any], *, own_words: str | None) -> tuple[Failure 
     reason = reason[: exit_match.start()] if exit_match else reason
     kind_match = _SAGEMAKER_REASON.match(reason)
     kind, rest = (kind_match["kind"], kind_match["rest"]) if kind_match else ("", reason)
-    text = (own_words or rest or reason).strip()
-    if not text:
-        return None, False
-    ours = _REASON.match(text)
-    failure = Failure(ours["code"], ours["message"]) if ours else Failure(_code_of(kind), text)
     transient = exit_code == EXIT_TEMPORARY or kind in TRANSIENT_KINDS
-    return failure, transient
+    text = (own_words or rest).strip()
+    if not text and exit_code is not None:
+        text = f"the container ended with exit code {exit_code} and gave no reason"
+    if not text:
+        return None, transient
+    ours = _REASON.match(text)
+    return (Failure(ours["code"], ours["message"]) if ours else Failure(_code_of(kind), text)), transient
 
 
 def _code_of(kind: str) -> str:

@@ -79,7 +79,7 @@ class AcceptScores:
             digest = hashlib.sha256(body).hexdigest()
             key = f"{naming.score_prefix(request_id)}pairs-{digest[:16]}.csv"
             stored = self.objects.put(self.bucket, key, body, "text/csv")
-            return PairsFile(stored.bucket, key, stored.version_id, stored.size), digest
+            return PairsFile(stored.bucket, key, stored.etag, stored.size), digest
         uri = _parse(request.pairs_uri or "")
         if uri.bucket != self.bucket or not uri.key.startswith(READABLE_PREFIXES):
             raise ContractViolation(
@@ -93,7 +93,7 @@ class AcceptScores:
         found = self.objects.head(uri.bucket, uri.key)
         if found is None:
             raise NotFound(f"there is no object {uri}", code="UNKNOWN_PAIRS_FILE")
-        return PairsFile(uri.bucket, uri.key, found.version_id, found.size), str((str(uri), found.version_id))
+        return PairsFile(uri.bucket, uri.key, found.etag, found.size), str((str(uri), found.etag))
 
 
 def _parse(uri: str) -> S3Uri:
@@ -124,6 +124,8 @@ class SplitScores:
         if request is None:
             raise NotFound(f"there is no score request {request_id}", code="UNKNOWN_REQUEST")
         if request.split_complete or request.status in TERMINAL_SCORE:
+            if request.is_complete:  # an earlier try ended after the last part was done, and before it said so
+                self.ledger.finish(request_id)
             raise AlreadyDone(f"score request {request_id} has been split")
         try:
             self._split(request)
@@ -133,7 +135,7 @@ class SplitScores:
     def _split(self, request: ScoreRequest) -> None:
         file = request.pairs
         offset = request.split_offset or self._header(request)
-        chunks = self.objects.chunks(file.bucket, file.key, file.version_id, offset) if offset < file.size else ()
+        chunks = self.objects.chunks(file.bucket, file.key, file.etag, offset) if offset < file.size else ()
         parts = cut(chunks, offset)
         number, rows = request.parts, request.rows
         while batch := list(islice(parts, PARTS_PER_CHECKPOINT)):
@@ -152,7 +154,7 @@ class SplitScores:
         file = request.pairs
         if not file.size:
             raise ContractViolation("the pairs file is empty", code="NO_PAIRS")
-        return header_length(self.objects.read_range(file.bucket, file.key, file.version_id, 0, 256))
+        return header_length(self.objects.read_range(file.bucket, file.key, file.etag, 0, 256))
 
 
 def _message(request: ScoreRequest, number: int, part: Part) -> str:
@@ -162,5 +164,5 @@ def _message(request: ScoreRequest, number: int, part: Part) -> str:
         endpoint=request.endpoint,
         part=number,
         rows=part.rows,
-        pairs=PairsRange(bucket=file.bucket, key=file.key, version_id=file.version_id, start=part.start, end=part.end),
+        pairs=PairsRange(bucket=file.bucket, key=file.key, etag=file.etag, start=part.start, end=part.end),
     ).model_dump_json()

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import timedelta
 
 from ekiden.application.plans import Deployed, plan_for, spec_of
+from ekiden.application.races import until_decided
 from ekiden.application.stages import StartStage
 from ekiden.domain.model import ACTIVE_ATTEMPT, Attempt, AttemptStatus, JobRef, Run, Stage
 from ekiden.domain.transitions import (
@@ -17,9 +19,11 @@ from ekiden.domain.transitions import (
     Transition,
     decide,
 )
-from ekiden.errors import AlreadyDone, Transient
+from ekiden.errors import AlreadyDone, PipelineError, Transient
 from ekiden.ports import Clock, JobLogs, Jobs, Ledger, Randomness
 
+CHECK_AGAIN = timedelta(seconds=45)
+"""After a look that changed nothing. Less than the minute between two sweeps, so that no sweep is missed."""
 LOG_TAIL_LINES = 20
 MAX_LINE = 400
 
@@ -42,12 +46,19 @@ class ObserveJob:
             AlreadyDone: the job is none of ours, or the ledger knows already.
             Transient: try again later.
         """
-        addresses = [address for ref in refs for address in self.ledger.find_attempts(ref)]
+        addresses = dict.fromkeys(address for ref in refs for address in self.ledger.find_attempts(ref))
         moved = 0
+        trouble: PipelineError | None = None
         for address in addresses:
-            with suppress(AlreadyDone):
+            try:
                 self(*address, actor=actor)
                 moved += 1
+            except AlreadyDone:
+                continue
+            except PipelineError as error:  # others that wait for the same endpoint still get their turn
+                trouble = trouble or error
+        if trouble:
+            raise trouble
         if not moved:
             raise AlreadyDone(f"no live attempt learns anything new from {' or '.join(map(str, refs))}")
 
@@ -58,6 +69,9 @@ class ObserveJob:
             AlreadyDone: nothing changed.
             Transient: try again later.
         """
+        until_decided(lambda: self._observe(run_id, stage, number, actor=actor))
+
+    def _observe(self, run_id: str, stage: Stage, number: int, *, actor: str) -> None:
         run = self.ledger.load(run_id)
         attempt = run.attempt(stage, number) if run else None
         if run is None or attempt is None or attempt.status not in ACTIVE_ATTEMPT:
@@ -111,9 +125,11 @@ class ObserveJob:
                 raise AlreadyDone(reason)
 
     def _log_tail(self, attempt: Attempt) -> tuple[str, ...]:
-        name = attempt.ref.name
-        lines = self.logs.tail(attempt.ref.kind, name, LOG_TAIL_LINES)
-        return tuple(line.message[:MAX_LINE] for line in lines)
+        # That a log cannot be read must not keep the ledger from knowing that the job failed.
+        with suppress(PipelineError):
+            lines = self.logs.tail(attempt.ref.kind, attempt.ref.name, LOG_TAIL_LINES)
+            return tuple(line.message[:MAX_LINE] for line in lines)
+        return ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +139,9 @@ class SweepResult:
     looked_at: int
     moved: int
     postponed: int
+    """Attempts whose services were not available."""
+    troubles: tuple[str, ...] = ()
+    """Attempts that met an error which time will not heal, each with its reason."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,34 +152,45 @@ class ReconcileJobs:
     start: StartStage
 
     def __call__(self, *, limit: int, actor: str) -> SweepResult:
-        """Look at up to ``limit`` live attempts that are due. One attempt's trouble does not stop the sweep."""
+        """Look at up to ``limit`` live attempts that are due. One attempt's trouble does not stop the sweep.
+
+        Who was looked at goes to the end of the line: with more live attempts than ``limit``, each gets its turn.
+        """
         moved = postponed = 0
-        due = self.observe.ledger.due(self.observe.clock.now(), limit)
+        troubles: list[str] = []
+        ledger, now = self.observe.ledger, self.observe.clock.now()
+        due = ledger.due(now, limit)
         for run_id, stage, number in due:
             try:
                 self._ensure(run_id, stage, number, actor=actor)
                 moved += 1
-            except AlreadyDone:
                 continue
+            except AlreadyDone:
+                pass
             except Transient:
                 postponed += 1
-        return SweepResult(len(due), moved, postponed)
+            except Exception as error:  # noqa: BLE001  whatever it is, it is this attempt's own
+                troubles.append(f"{stage} {number} of {run_id}: {type(error).__name__}: {error}"[:MAX_LINE])
+            with suppress(PipelineError):
+                ledger.postpone(run_id, stage, number, now + CHECK_AGAIN)
+        return SweepResult(len(due), moved, postponed, tuple(troubles))
 
     def _ensure(self, run_id: str, stage: Stage, number: int, *, actor: str) -> None:
         run = self.observe.ledger.load(run_id)
         attempt = run.attempt(stage, number) if run else None
         if run is None or attempt is None or attempt.status not in ACTIVE_ATTEMPT:
             raise AlreadyDone("the index lags behind the ledger")
+        overdue = self.observe.clock.now() >= attempt.deadline
+        if attempt.status is AttemptStatus.STARTING and not overdue:
+            # Creates the job, or adopts the one that has its name after comparing what it is.
+            self.start(run_id, stage, number, actor=actor)
+            with suppress(AlreadyDone):  # a job found there may be over by now
+                self.observe(run_id, stage, number, actor=actor)
+            return
         try:
             self.observe.record(run, attempt, actor=actor)
         except AlreadyDone:
-            self._unchanged(run, attempt, actor=actor)
-
-    def _unchanged(self, run: Run, attempt: Attempt, *, actor: str) -> None:
-        if self.observe.clock.now() >= attempt.deadline:
+            if not overdue:
+                raise
             self.observe.jobs.stop(attempt.ref)
-            self.observe.decide(run, DeadlinePassed(attempt.stage, attempt.number), actor=actor)
-        elif attempt.status is AttemptStatus.STARTING:
-            self.start(run.run_id, attempt.stage, attempt.number, actor=actor)
-        else:
-            raise AlreadyDone("still running")
+            self.observe.decide(run, DeadlinePassed(stage, number), actor=actor)

@@ -17,6 +17,9 @@ CSV = "text/csv"
 MAX_BODY_BYTES = 6_291_456
 """SageMaker's limit for a request to an endpoint."""
 RESULT_HEADER = b"source,target,score,status"
+MAX_RESULT_BYTES = 4 * 1024 * 1024
+OUTCOMES = frozenset({b"scored", b"fallback_source", b"fallback_target", b"fallback_both", b"invalid"})
+"""What an endpoint may say of a pair, in the second column of its answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +64,8 @@ class ScoreParts:
                 raise ContractViolation(
                     f"endpoint {endpoint} answered {len(scores)} lines to {expected} pairs", code="BAD_ANSWER"
                 )
+            if any(score.partition(b",")[2] not in OUTCOMES for score in scores):
+                raise ContractViolation(f"endpoint {endpoint} answered lines that are no scores", code="BAD_ANSWER")
             done: dict[str, dict[int, PartCounts]] = defaultdict(dict)
             start = 0
             for part in batch:
@@ -80,7 +85,7 @@ class ScoreParts:
 
     def _lines(self, message: ScorePairs) -> list[bytes]:
         pairs = message.pairs
-        lines = _lines_of(self.objects.read_range(pairs.bucket, pairs.key, pairs.version_id, pairs.start, pairs.end))
+        lines = _lines_of(self.objects.read_range(pairs.bucket, pairs.key, pairs.etag, pairs.start, pairs.end))
         if len(lines) != message.rows:
             raise ContractViolation(
                 f"s3://{pairs.bucket}/{pairs.key} has {len(lines)} lines in bytes {pairs.start}-{pairs.end}, "
@@ -92,14 +97,17 @@ class ScoreParts:
     def _write(self, part: _Loaded, scores: list[bytes]) -> PartCounts:
         rows = [line + b"," + score for line, score in zip(part.lines, scores, strict=True)]
         body = b"\n".join([RESULT_HEADER, *rows, b""])
-        # A repeat finds the object and leaves it: whoever reads results never sees them change.
-        self.objects.create(self.bucket, naming.part_key(part.message.request_id, part.message.part), body, CSV)
+        # A repeat finds the object and leaves it: whoever reads results never sees them change. It counts what is
+        # there, which another version of the model may have scored.
+        key = naming.part_key(part.message.request_id, part.message.part)
+        if not self.objects.create(self.bucket, key, body, CSV):
+            body = self.objects.get(self.bucket, key, limit=MAX_RESULT_BYTES) or body
         scored = body.count(b",scored\n")
         invalid = body.count(b",invalid\n")
         return PartCounts(scored=scored, invalid=invalid, fallback=len(rows) - scored - invalid)
 
     def _give_up(self, messages: Mapping[str, ScorePairs], error: PipelineError) -> dict[str, PipelineError]:
-        if not isinstance(error, Permanent):
+        if not isinstance(error, Permanent) or error.code == "UNKNOWN_REQUEST":  # nobody could be told
             return dict.fromkeys(messages, error)
         for request_id in {message.request_id for message in messages.values()}:
             self.ledger.finish(request_id, Failure(error.code, error.message))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +12,7 @@ from ekiden.contracts import api
 from ekiden.domain import naming
 from ekiden.domain.model import Attempt, AttemptStatus, Run, RunStatus, Stage, StageStatus
 from ekiden.domain.scores import ScoreRequest
-from ekiden.errors import ContractViolation, NotFound
+from ekiden.errors import ContractViolation, NotFound, Permanent
 from ekiden.ports import JobLogs, Ledger, Objects, ScoreLedger
 
 MAX_EVALUATION_BYTES = 256 * 1024
@@ -118,13 +119,13 @@ class ShowStatus:
         """
         request = self.scores.load(request_id)
         if request is None:
-            raise NotFound(f"there is no score request {request_id}", code="UNKNOWN_REQUEST")
+            raise NotFound(f"there is no score request {request_id[:80]}", code="UNKNOWN_REQUEST")
         return _scores_view(request)
 
     def _load(self, run_id: str) -> Run:
         run = self.ledger.load(run_id)
         if run is None:
-            raise NotFound(f"there is no run {run_id}; `ekiden runs` lists the latest", code="UNKNOWN_RUN")
+            raise NotFound(f"there is no run {run_id[:80]}; `ekiden runs` lists the latest", code="UNKNOWN_RUN")
         return run
 
     def _evaluation(self, run: Run) -> dict[str, Any] | None:
@@ -133,8 +134,11 @@ class ShowStatus:
             return None
         uri = naming.model_prefix(trained.output, trained.job) + TRAIN_ARTIFACTS["evaluation"]
         key = uri.removeprefix(f"s3://{self.bucket}/")
-        body = self.objects.get(self.bucket, key, limit=MAX_EVALUATION_BYTES)
-        return dict(json.loads(body)) if body else None
+        # A run is shown even if its evaluation cannot be.
+        with suppress(Permanent, ValueError, TypeError):
+            body = self.objects.get(self.bucket, key, limit=MAX_EVALUATION_BYTES)
+            return dict(json.loads(body)) if body else None
+        return None
 
     def _artifacts(self, run: Run) -> dict[str, str]:
         found = {"spec": f"s3://{self.bucket}/{naming.spec_key(run.run_id)}"}

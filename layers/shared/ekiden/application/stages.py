@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from ekiden.application import plans
 from ekiden.application.plans import Deployed, plan_for, spec_of
+from ekiden.application.races import until_decided
 from ekiden.domain.model import Attempt, AttemptStatus, Failure, Run, Stage
 from ekiden.domain.transitions import JobStarted, NoChange, StartRefused, Transition, decide
 from ekiden.errors import AlreadyDone, NotFound, StageRejected
@@ -31,6 +32,9 @@ class StartStage:
             NotFound: there is no such run.
             Transient: try again later.
         """
+        until_decided(lambda: self._start(run_id, stage, number, actor=actor))
+
+    def _start(self, run_id: str, stage: Stage, number: int, *, actor: str) -> None:
         run = self.ledger.load(run_id)
         if run is None:
             raise NotFound(f"there is no run {run_id}", code="UNKNOWN_RUN")

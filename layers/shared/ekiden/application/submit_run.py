@@ -15,6 +15,9 @@ from ekiden.domain.transitions import submit
 from ekiden.errors import ContractViolation
 from ekiden.ports import Clock, Ledger, Objects, Randomness
 
+MAX_SPEC_BYTES = 256 * 1024
+"""The run's item in the ledger holds it, and an item has at most 400 KB."""
+
 
 @dataclass(frozen=True, slots=True)
 class SubmitRun:
@@ -35,6 +38,11 @@ class SubmitRun:
         """
         spec = _parse(document)
         canonical = json.dumps(spec.model_dump(mode="json", exclude_none=True), sort_keys=True)
+        if len(canonical) > MAX_SPEC_BYTES:
+            raise ContractViolation(
+                f"the spec has {len(canonical):,} bytes with its defaults, at most {MAX_SPEC_BYTES:,} are taken",
+                code="SPEC_TOO_LARGE",
+            )
         now = self.clock.now()
         run_id = naming.new_run_id(spec.name, now, self.randomness.entropy(4))
         # Before the run: its jobs read it. A run that is never stored leaves only this small file.

@@ -26,9 +26,10 @@ def read_uploaded_spec(objects: Objects, upload: ObjectCreated) -> tuple[dict[st
         NotFound: the object is gone.
         ContractViolation: it is too large, or no YAML mapping.
     """
-    text = objects.get(upload.bucket.name, upload.object.key, limit=MAX_BYTES)
+    bucket, file = upload.bucket.name, upload.object
+    text = objects.get(bucket, file.key, limit=MAX_BYTES)
     if text is None:
-        raise NotFound(f"s3://{upload.bucket.name}/{upload.object.key} is gone", code="SPEC_GONE")
+        raise NotFound(f"s3://{bucket}/{file.key[:200]} is gone", code="SPEC_GONE")
     try:
         document = load_yaml(text.decode("utf-8", errors="replace"))
     except SpecError as error:

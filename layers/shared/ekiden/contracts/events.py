@@ -175,7 +175,7 @@ class PairsRange(Tolerant):
 
     bucket: str
     key: str
-    version_id: str | None = None
+    etag: str
     start: Annotated[int, Field(ge=0)]
     end: Annotated[int, Field(gt=0)]
 

@@ -48,9 +48,7 @@ class _Loader(yaml.SafeLoader):
         for key, _ in node.value:
             if isinstance(key, yaml.ScalarNode):
                 if key.tag == "tag:yaml.org,2002:merge":
-                    raise yaml.MarkedYAMLError(
-                        problem="merge keys (<<) are not allowed", problem_mark=key.start_mark
-                    )
+                    raise yaml.MarkedYAMLError(problem="merge keys (<<) are not allowed", problem_mark=key.start_mark)
                 if key.value in seen:
                     raise yaml.MarkedYAMLError(
                         problem=f"key {shorten(key.value)} stands twice", problem_mark=key.start_mark

@@ -24,11 +24,11 @@ TERMINAL_SCORE = frozenset({ScoreStatus.COMPLETED, ScoreStatus.FAILED})
 
 @dataclass(frozen=True, slots=True)
 class PairsFile:
-    """A CSV file of pairs in S3, pinned to one version of the object where the bucket keeps versions."""
+    """A CSV file of pairs in S3, pinned by its ETag: a file that was replaced is refused, not mixed in."""
 
     bucket: str
     key: str
-    version_id: str | None
+    etag: str
     size: int
 
 

@@ -13,7 +13,8 @@ from ekiden.adapters.cloudwatch_logs import CloudWatchJobLogs
 from ekiden.adapters.dynamodb_client import Table
 from ekiden.adapters.dynamodb_ledger import DynamoDBLedger
 from ekiden.adapters.dynamodb_scores import DynamoDBScoreLedger
-from ekiden.adapters.sagemaker_jobs import SageMakerJobs, SageMakerSettings
+from ekiden.adapters.sagemaker_jobs import SageMakerJobs
+from ekiden.adapters.sagemaker_requests import SageMakerSettings
 from ekiden.adapters.system import SystemClock, SystemRandomness
 from ekiden.application.accept_scores import AcceptScores, SplitScores
 from ekiden.application.observe import ObserveJob, ReconcileJobs
@@ -38,8 +39,8 @@ from ekiden.runtime import settings
 from ekiden.runtime.queue import QueueConsumer
 
 RETRIES = Config(retries={"mode": "standard", "max_attempts": 5}, connect_timeout=3, read_timeout=20)
-ENDPOINT_CALL = Config(retries={"mode": "standard", "max_attempts": 2}, connect_timeout=3, read_timeout=70)
-"""A model has 60 s to answer; the client waits a little longer."""
+ENDPOINT_CALL = Config(retries={"mode": "standard", "total_max_attempts": 1}, connect_timeout=3, read_timeout=70)
+"""A model has 60 s to answer; the client waits a little longer, once: a second wait would outlast the function."""
 
 
 class Container:

@@ -13,7 +13,7 @@ from pydantic import BaseModel
 from ekiden.contracts.api import MAX_BODY_BYTES, ApiError, ApiFault, ErrorBody
 from ekiden.contracts.base import shorten
 from ekiden.errors import Conflict, ContractViolation, NotFound, Permanent, PipelineError
-from ekiden.runtime.observability import logger, metrics
+from ekiden.runtime.observability import logger
 
 MAX_DEPTH = 12
 
@@ -33,8 +33,6 @@ def answer(handle: Callable[[], tuple[int, BaseModel]]) -> Reply:
         logger.exception("unforeseen error")
         unforeseen = ApiError(code="INTERNAL_ERROR", message="something broke on our side; the log has details")
         return _reply(500, ErrorBody(error=unforeseen))
-    finally:
-        metrics.flush_metrics()
 
 
 def is_http(event: Mapping[str, Any]) -> bool:
@@ -44,8 +42,8 @@ def is_http(event: Mapping[str, Any]) -> bool:
 
 def caller(event: Mapping[str, Any]) -> str:
     """Who calls: the signer's ARN."""
-    context = event.get("requestContext", {})
-    return str(context.get("authorizer", {}).get("iam", {}).get("userArn") or "http")
+    authorizer = (event.get("requestContext") or {}).get("authorizer") or {}
+    return str((authorizer.get("iam") or {}).get("userArn") or "http")
 
 
 def json_body(event: Mapping[str, Any]) -> dict[str, Any]:
@@ -55,7 +53,10 @@ def json_body(event: Mapping[str, Any]) -> dict[str, Any]:
         ContractViolation: too large, no JSON object, nested too deep, a duplicate key, NaN or infinity.
     """
     text = event.get("body") or ""
-    raw = base64.b64decode(text) if event.get("isBase64Encoded") else text.encode()
+    try:
+        raw = base64.b64decode(text, validate=True) if event.get("isBase64Encoded") else text.encode()
+    except ValueError:
+        raise ContractViolation("the body is neither UTF-8 nor base64", code="INVALID_JSON") from None
     if len(raw) > MAX_BODY_BYTES:
         raise ContractViolation(
             f"the body has {len(raw):,} bytes, at most {MAX_BODY_BYTES:,} are taken; put pairs into a file in S3",
@@ -87,7 +88,7 @@ def query_integer(event: Mapping[str, Any], name: str, maximum: int) -> int | No
     text = query_text(event, name)
     if text is None:
         return None
-    if not text.isascii() or not text.isdigit() or not 1 <= int(text[:9]) <= maximum:
+    if not text.isascii() or not text.isdigit() or len(text) > 9 or not 1 <= int(text) <= maximum:
         raise ContractViolation(f"{name} must be a whole number from 1 to {maximum}", code="INVALID_QUERY")
     return int(text)
 

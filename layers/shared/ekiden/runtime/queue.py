@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from ekiden.contracts.base import faults_of
+from ekiden.contracts.base import faults_of, shorten
 from ekiden.contracts.events import Envelope
 from ekiden.errors import AlreadyDone, ContractViolation, Permanent, PipelineError
 from ekiden.ports import Messages
@@ -54,7 +54,7 @@ class QueueConsumer:
         handle: Callable[[Mapping[str, M]], Mapping[str, BaseException]],
     ) -> Response:
         """Handle the batch at once: ``handle`` takes messages by id and gives back the errors by id."""
-        records = {record["messageId"]: record for record in event["Records"]}
+        records = {record["messageId"]: record for record in _records(event)}
         decoded: dict[str, M] = {}
         errors: dict[str, BaseException] = {}
         for key, record in records.items():
@@ -109,11 +109,41 @@ class QueueConsumer:
         return True
 
 
+def _records(event: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    records = event.get("Records")
+    if not isinstance(records, list) or not all(
+        isinstance(r, dict) and {"messageId", "body"} <= r.keys() for r in records
+    ):
+        # Not a batch of the queue: there is no message to park or to give back.
+        raise ContractViolation(
+            "the event is no SQS event: it needs Records with messageId and body; events/lambda/ has samples",
+            code="NOT_AN_SQS_EVENT",
+        )
+    return records
+
+
 def _decode(model: type[M], body: str) -> M:
     try:
         return model.model_validate_json(body)
     except ValidationError as error:
         raise _malformed(faults_of(error)) from None
+
+
+H = TypeVar("H")
+
+
+def one_of(handlers: Mapping[str, H], envelope: Envelope) -> H:
+    """What handles events of the envelope's type.
+
+    Raises:
+        ContractViolation: nothing does; the event is parked, not tried again.
+    """
+    if envelope.detail_type not in handlers:
+        raise ContractViolation(
+            f"{shorten(envelope.detail_type)} is no event for this function; expected one of {sorted(handlers)}",
+            code="UNKNOWN_EVENT",
+        )
+    return handlers[envelope.detail_type]
 
 
 def parse(model: type[M], document: Any) -> M:

@@ -6,8 +6,9 @@ from collections.abc import Callable
 
 from ekiden.contracts.events import Envelope, StageReady
 from ekiden.domain.model import Stage
-from ekiden.errors import ContractViolation
+from ekiden.errors import ContractViolation, NotReadyYet
 from ekiden.runtime.container import Container
+from ekiden.runtime.observability import count, logger
 from ekiden.runtime.queue import parse
 
 
@@ -20,6 +21,12 @@ def starter(stage: Stage, parts: Container) -> Callable[[Envelope], None]:
             raise ContractViolation(
                 f"StageReady({ready.data.stage}) came to the function for {stage}", code="MISROUTED"
             )
-        parts.start_stage(ready.meta.run_id, stage, ready.data.attempt, actor=ready.meta.event_id)
+        try:
+            parts.start_stage(ready.meta.run_id, stage, ready.data.attempt, actor=ready.meta.event_id)
+        except NotReadyYet as wait:
+            # The intent is in the ledger, so the reconciler comes back to it every minute. Redelivery would count
+            # receives, and park a message that is in order while another deployment's update takes its time.
+            logger.info("left to the reconciler", extra={"reason": wait.message})
+            count("Postponed")
 
     return start

@@ -1,0 +1,265 @@
+"""What every ``ports.Ledger`` keeps, in memory and on DynamoDB alike."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any, Protocol
+
+import pytest
+from ekiden.adapters.dynamodb_client import decode
+from ekiden.adapters.dynamodb_ledger import DynamoDBLedger
+from ekiden.domain.model import Failure, JobKind, JobRef, Run, RunStatus, Stage, StageStatus
+from ekiden.domain.transitions import (
+    JobReported,
+    JobStarted,
+    JobStatus,
+    Plan,
+    Transition,
+    decide,
+    submit,
+)
+from ekiden.errors import Conflict, LostRace
+from ekiden.ports import Ledger
+
+from tests.contract.conftest import Aws
+from tests.fakes import NOW, InMemoryLedger
+
+PLAN = Plan("ekiden-data", "movielens", timedelta(hours=1))
+
+
+class Peek(Protocol):
+    """Looks at the outbox."""
+
+    def __call__(self, run_id: str) -> list[tuple[str, dict[str, Any]]]:
+        """Type and detail of the run's events."""
+
+
+@pytest.fixture
+def ledger(aws: Aws | None) -> Ledger:
+    return InMemoryLedger() if aws is None else DynamoDBLedger(aws.ledger_table())
+
+
+@pytest.fixture
+def outbox(ledger: Ledger) -> Peek:
+    def peek(run_id: str) -> list[tuple[str, dict[str, Any]]]:
+        if isinstance(ledger, InMemoryLedger):
+            items = [(item.detail_type, json.loads(item.detail)) for item in ledger.outbox]
+            return [(kind, detail) for kind, detail in items if detail["meta"]["run_id"] == run_id]
+        assert isinstance(ledger, DynamoDBLedger)
+        return [(i["detail_type"], json.loads(i["detail"])) for i in ledger._table.partition(f"RUN#{run_id}", "OUTBOX")]
+
+    return peek
+
+
+def submitted(run_id: str = "movielens-20261120-120000-aaaaaa", **changes: Any) -> Transition:
+    transition = submit(run_id, "movielens", '{"name": "movielens"}', PLAN, changes.pop("now", NOW))
+    return replace(transition, after=replace(transition.after, **changes))
+
+
+def create(ledger: Ledger, transition: Transition, request_id: str | None = None, payload: str = "hash") -> str:
+    return ledger.create(
+        transition, request_id=request_id or transition.after.run_id, payload_hash=payload, actor="test"
+    )
+
+
+def moved(run: Run, event: Any, *, minutes: float = 1) -> Transition:
+    decision = decide(run, event, plan=PLAN, now=run.updated_at + timedelta(minutes=minutes), jitter=0.5)
+    assert isinstance(decision, Transition)
+    return decision
+
+
+def stored(ledger: Ledger, run_id: str) -> Run:
+    run = ledger.load(run_id)
+    assert run is not None
+    return replace(run, attempts=tuple(sorted(run.attempts, key=lambda a: (a.stage, a.number))))
+
+
+def test_a_created_run_is_loaded_as_it_was_written(ledger: Ledger, outbox: Peek) -> None:
+    transition = submitted()
+
+    run_id = create(ledger, transition)
+
+    assert ledger.load(run_id) == transition.after
+    assert [entry.what for entry in ledger.history(run_id)] == ["submitted"]
+    told = outbox(run_id)
+    assert [kind for kind, _ in told] == ["RunSubmitted", "StageReady"]
+    assert told[1][1]["data"] == {"stage": "export", "attempt": 1, "job": transition.after.attempts[0].job}
+    assert told[1][1]["meta"]["run_id"] == run_id
+
+
+def test_an_unknown_run_is_none(ledger: Ledger) -> None:
+    assert ledger.load("nobody") is None
+    assert ledger.history("nobody") == []
+
+
+def test_the_same_request_gives_the_same_run(ledger: Ledger) -> None:
+    first = create(ledger, submitted("movielens-20261120-120000-aaaaaa"), request_id="r1")
+
+    second = create(ledger, submitted("movielens-20261120-120001-bbbbbb"), request_id="r1")
+
+    assert second == first
+    assert ledger.load("movielens-20261120-120001-bbbbbb") is None
+
+
+def test_the_same_request_with_another_payload_is_a_conflict(ledger: Ledger) -> None:
+    create(ledger, submitted("movielens-20261120-120000-aaaaaa"), request_id="r1", payload="one")
+
+    with pytest.raises(Conflict, match="r1"):
+        create(ledger, submitted("movielens-20261120-120001-bbbbbb"), request_id="r1", payload="two")
+
+
+def test_a_run_id_that_is_taken_is_a_lost_race(ledger: Ledger) -> None:
+    create(ledger, submitted(), request_id="r1")
+
+    with pytest.raises(LostRace):
+        create(ledger, submitted(), request_id="r2")
+
+
+def test_a_transition_writes_state_history_and_events_together(ledger: Ledger, outbox: Peek) -> None:
+    run_id = create(ledger, submitted())
+    ledger.commit(moved(stored(ledger, run_id), JobStarted(Stage.EXPORT, 1)), actor="a")
+    done = moved(stored(ledger, run_id), JobReported(Stage.EXPORT, 1, JobStatus.SUCCEEDED, started_at=NOW))
+
+    ledger.commit(done, actor="the event")
+
+    run = stored(ledger, run_id)
+    assert run == replace(done.after, attempts=tuple(sorted(done.after.attempts, key=lambda a: (a.stage, a.number))))
+    assert run.version == 2
+    assert run.stage(Stage.PROCESS).status is StageStatus.STARTING
+    assert [(e.sequence, e.actor, e.what) for e in ledger.history(run_id)][-1] == (2, "the event", "export succeeded")
+    assert [kind for kind, _ in outbox(run_id)] == ["RunSubmitted", "StageReady", "StageSucceeded", "StageReady"]
+
+
+def test_of_two_who_decided_on_the_same_state_one_loses(ledger: Ledger, outbox: Peek) -> None:
+    run_id = create(ledger, submitted())
+    seen = stored(ledger, run_id)
+    ledger.commit(moved(seen, JobReported(Stage.EXPORT, 1, JobStatus.SUCCEEDED)), actor="winner")
+
+    with pytest.raises(LostRace):
+        ledger.commit(moved(seen, JobReported(Stage.EXPORT, 1, JobStatus.FAILED), minutes=2), actor="loser")
+
+    assert stored(ledger, run_id).status is RunStatus.RUNNING
+    assert [e.actor for e in ledger.history(run_id)] == ["test", "winner"]
+    assert "RunFailed" not in [kind for kind, _ in outbox(run_id)]
+
+
+def test_a_write_whose_answer_was_lost_may_be_sent_again(ledger: Ledger, outbox: Peek) -> None:
+    run_id = create(ledger, submitted())
+    failure = Failure("NOT_A_NUMBER", 'edges.csv:7 "good" is no number')
+    report = JobReported(Stage.EXPORT, 1, JobStatus.FAILED, failure, log_tail=("one", "two"))
+    transition = moved(stored(ledger, run_id), report)
+    ledger.commit(transition, actor="a")
+
+    ledger.commit(transition, actor="a")
+
+    run = stored(ledger, run_id)
+    assert (run.failure, run.log_tail, run.version) == (failure, ("one", "two"), 1)
+    assert len(ledger.history(run_id)) == 2
+    assert [kind for kind, _ in outbox(run_id)].count("RunFailed") == 1
+
+
+def test_a_run_that_does_not_exist_cannot_be_moved(ledger: Ledger) -> None:
+    with pytest.raises(LostRace):
+        ledger.commit(moved(submitted().after, JobStarted(Stage.EXPORT, 1)), actor="a")
+
+
+def test_only_live_attempts_are_found_by_their_job(ledger: Ledger) -> None:
+    run_id = create(ledger, submitted())
+    export = stored(ledger, run_id).attempts[0]
+    assert ledger.find_attempts(export.ref) == [(run_id, Stage.EXPORT, 1)]
+
+    ledger.commit(moved(stored(ledger, run_id), JobReported(Stage.EXPORT, 1, JobStatus.SUCCEEDED)), actor="a")
+
+    assert ledger.find_attempts(export.ref) == []
+    process = stored(ledger, run_id).attempt(Stage.PROCESS)
+    assert process is not None
+    assert ledger.find_attempts(process.ref) == [(run_id, Stage.PROCESS, 1)]
+    assert ledger.find_attempts(JobRef(JobKind.TRAINING, process.job)) == []
+
+
+def test_several_runs_may_wait_for_one_endpoint(ledger: Ledger) -> None:
+    runs = [create(ledger, submitted(f"movielens-20261120-12000{n}-aaaaaa")) for n in range(2)]
+    for run_id in runs:
+        for stage in (Stage.EXPORT, Stage.PROCESS, Stage.TRAIN):
+            ledger.commit(moved(stored(ledger, run_id), JobReported(stage, 1, JobStatus.SUCCEEDED)), actor="a")
+
+    found = ledger.find_attempts(JobRef(JobKind.ENDPOINT, "movielens"))
+
+    assert sorted(found) == [(run_id, Stage.DEPLOY, 1) for run_id in runs]
+
+
+def test_what_is_due_comes_longest_overdue_first_and_ends_with_the_run(ledger: Ledger) -> None:
+    late = create(ledger, submitted("late", now=NOW))
+    later = create(ledger, submitted("later", now=NOW + timedelta(seconds=10)))
+    future = create(ledger, submitted("future", now=NOW + timedelta(hours=1)))
+    moment = NOW + timedelta(minutes=2)
+
+    assert ledger.due(moment, 10) == [(late, Stage.EXPORT, 1), (later, Stage.EXPORT, 1)]
+    assert ledger.due(moment, 1) == [(late, Stage.EXPORT, 1)]
+    assert ledger.due(NOW, 10) == []
+
+    ledger.commit(moved(stored(ledger, late), JobReported(Stage.EXPORT, 1, JobStatus.FAILED)), actor="a")
+    assert ledger.due(moment + timedelta(hours=2), 10) == [(later, Stage.EXPORT, 1), (future, Stage.EXPORT, 1)]
+
+
+def test_who_is_postponed_goes_to_the_end_of_the_line_and_nothing_else_changes(ledger: Ledger) -> None:
+    first = create(ledger, submitted("first", now=NOW))
+    second = create(ledger, submitted("second", now=NOW + timedelta(seconds=1)))
+    moment = NOW + timedelta(minutes=2)
+    before = stored(ledger, first)
+
+    ledger.postpone(first, Stage.EXPORT, 1, moment)
+
+    assert ledger.due(moment, 10) == [(second, Stage.EXPORT, 1), (first, Stage.EXPORT, 1)]
+    after = stored(ledger, first)
+    assert after.version == before.version
+    assert after.attempts == (replace(before.attempts[0], next_check_at=moment),)
+    ledger.commit(moved(before, JobStarted(Stage.EXPORT, 1)), actor="a")
+
+
+def test_an_attempt_that_is_over_is_not_brought_back_by_postponing_it(ledger: Ledger) -> None:
+    run_id = create(ledger, submitted())
+    ledger.commit(moved(stored(ledger, run_id), JobReported(Stage.EXPORT, 1, JobStatus.FAILED)), actor="a")
+
+    ledger.postpone(run_id, Stage.EXPORT, 1, NOW)
+    ledger.postpone("nobody", Stage.EXPORT, 1, NOW)
+
+    assert ledger.due(NOW + timedelta(days=1), 10) == []
+
+
+def test_recent_runs_come_newest_first_and_by_status(ledger: Ledger) -> None:
+    for minute in range(4):
+        create(ledger, submitted(f"run-{minute}", now=NOW + timedelta(minutes=minute)))
+    ledger.commit(moved(stored(ledger, "run-1"), JobReported(Stage.EXPORT, 1, JobStatus.FAILED)), actor="a")
+
+    assert [run.run_id for run in ledger.recent(None, 3)] == ["run-3", "run-2", "run-1"]
+    failed = ledger.recent(RunStatus.FAILED, 10)
+    assert [(run.run_id, run.name, run.status, run.stage) for run in failed] == [
+        ("run-1", "movielens", RunStatus.FAILED, None)
+    ]
+    newest = ledger.recent(RunStatus.RUNNING, 1)[0]
+    assert (newest.stage, newest.created_at) == (Stage.EXPORT, NOW + timedelta(minutes=3))
+    assert failed[0].updated_at == NOW + timedelta(minutes=2)
+
+
+def test_events_leave_through_the_stream_with_the_state_they_tell_of(aws: Aws | None) -> None:
+    """Not of the port: the outbox is only worth its name if the stream carries its items."""
+    if aws is None:
+        pytest.skip("memory has no stream")
+    table = aws.ledger_table()
+    create(DynamoDBLedger(table), submitted())
+    streams = aws.client("dynamodbstreams")
+    arn = aws.client("dynamodb").describe_table(TableName=table.name)["Table"]["LatestStreamArn"]
+    images = []
+    for shard in streams.describe_stream(StreamArn=arn)["StreamDescription"]["Shards"]:
+        start = streams.get_shard_iterator(
+            StreamArn=arn, ShardId=shard["ShardId"], ShardIteratorType="TRIM_HORIZON"
+        )["ShardIterator"]
+        images += [record["dynamodb"]["NewImage"] for record in streams.get_records(ShardIterator=start)["Records"]]
+
+    told = [decode(image) for image in images if image["sk"]["S"].startswith("OUTBOX#")]
+
+    assert [item["detail_type"] for item in told] == ["RunSubmitted", "StageReady"]
+    assert any(image["sk"]["S"] == "RUN" for image in images)
