@@ -17,7 +17,8 @@ import boto3
 import pytest
 from botocore.config import Config
 from ekiden.adapters.dynamodb_client import Table
-from ekiden_local import daemon, ministack
+from ekiden_local import daemon
+from ekiden_local import ministack as local
 from ekiden_local.state import ACCESS_KEY, REGION, SECRET_KEY, Home
 from moto import mock_aws
 
@@ -73,21 +74,27 @@ def _ministack_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     log = folder / "log"
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [str(ministack.interpreter(ROOT)), "-m", "ministack"],
-            env=ministack.environment(home, port, unused, auth=False) | {"PERSIST_STATE": "0", "S3_PERSIST": "0"},
+            [str(local.interpreter(ROOT)), "-m", "ministack"],
+            env=local.environment(home, port, unused, auth=False) | {"PERSIST_STATE": "0", "S3_PERSIST": "0"},
             cwd=folder,
             stdout=output,
             stderr=output,
             start_new_session=True,
         )
     try:
-        url = ministack.url(port)
+        url = local.url(port)
         daemon.await_healthy("MiniStack", process.pid, f"{url}/_ministack/health", Path(log), limit=30)
         yield url
     finally:
         os.killpg(process.pid, signal.SIGKILL)  # nothing of it is worth saving
         process.wait(timeout=10)
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def ministack(_ministack_url: str) -> Aws:
+    """MiniStack, for what is not of a port but of AWS."""
+    return Aws(_ministack_url)
 
 
 @pytest.fixture(scope="session", params=BACKENDS)

@@ -10,15 +10,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from botocore.exceptions import ClientError
 from ekiden_local.jobs.errors import ApiError, JobFailure
+from ekiden_local.jobs.events import Announcement, Outbox
 from ekiden_local.jobs.images import ENGINE, ImageTable, from_file, from_option
 from ekiden_local.jobs.listing import page
 from ekiden_local.jobs.mlroot import algorithm_error, relocate
-from ekiden_local.jobs.records import JobRecord, Record, step
+from ekiden_local.jobs.records import JobRecord, Kind, Record, step
 from ekiden_local.jobs.s3 import extract, local_name
 from ekiden_local.jobs.shapes import check
 
-from tests.local.jobs_support import processing_request, training_request
+from tests.local.jobs_support import processing_request, training_request, wait_for
 
 
 def record(name: str, created_at: float) -> Record:
@@ -161,3 +163,32 @@ def test_a_record_written_by_a_later_version_can_be_read() -> None:
     kept = json.loads(json.dumps({"name": "a", "arn": "a", "request": {}, "created_at": 1.0, "modified_at": 1.0,
                                   "transitions": job.transitions, "invented_later": 1}))  # fmt: skip
     assert JobRecord.from_json(kept).transitions == job.transitions
+
+
+class Bus:
+    """An event bus that refuses whatever names a poisoned job, with its whole batch, and a detail that is too long."""
+
+    def __init__(self) -> None:
+        self.taken: list[dict[str, Any]] = []
+
+    def put_events(self, Entries: list[dict[str, Any]]) -> dict[str, Any]:
+        details = [json.loads(entry["Detail"]) for entry in Entries]
+        if any(detail["TrainingJobName"] == "poison" or len(str(detail)) > 256_000 for detail in details):
+            raise ClientError({"Error": {"Code": "ValidationException", "Message": "no"}}, "PutEvents")
+        self.taken += details
+        return {"FailedEntryCount": 0, "Entries": [{"EventId": "1"} for _ in Entries]}
+
+
+def test_one_event_that_the_bus_refuses_holds_up_no_other(tmp_path: Path) -> None:
+    outbox, bus = Outbox(tmp_path), Bus()
+    for number, job in enumerate(["a", "poison", "b", "long"]):
+        detail = {"TrainingJobName": job, "HyperParameters": {"k": "v" * (300_000 if job == "long" else 1)}}
+        told = JobRecord(name=job, arn=job, request={}, created_at=1.0, modified_at=1.0, revision=number)
+        outbox.release(outbox.store(Kind.TRAINING, told, Announcement("t", detail)))
+    outbox.start(bus)
+    wait_for(lambda: outbox.unsent() == 0, "an empty outbox")
+    outbox.close(5)
+    assert [detail["TrainingJobName"] for detail in bus.taken] == ["a", "b", "long"]
+    assert "HyperParameters" not in bus.taken[-1]
+    assert [path.name for path in (tmp_path / "rejected").iterdir()] == [f"{1:020d}-training-poison.json"]
+    assert not list(tmp_path.glob("*.json"))

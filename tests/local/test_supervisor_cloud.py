@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
+import shutil
 import signal
 import time
 import urllib.error
 import urllib.request
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -30,7 +33,22 @@ ROOT = home_of(NAME).root
 
 
 @pytest.fixture(scope="module")
-def cloud() -> Iterator[Cloud]:
+def checkout(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A copy of what is deployed: whoever edits the real files meanwhile does not change what `up` finds."""
+    copy = tmp_path_factory.mktemp("checkout")
+    for folder in ("functions", "layers"):
+        shutil.copytree(project_root() / folder, copy / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    for file in ("template.yaml", "samconfig.toml"):
+        shutil.copy(project_root() / file, copy)
+    for link in (".tools", "local", "engine"):
+        (copy / link).symlink_to(project_root() / link)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(supervisor, "project_root", lambda: copy)
+        yield copy
+
+
+@pytest.fixture(scope="module")
+def cloud(checkout: Path) -> Iterator[Cloud]:
     yield supervisor.up(NAME, port=ports.choose(None, FIRST_PORT))
     supervisor.down(NAME, purge=True)
     assert not (ROOT / NAME).exists()
@@ -181,6 +199,24 @@ def test_a_cloud_whose_process_was_killed_comes_up_again(cloud: Cloud) -> None:
     again = supervisor.up(NAME)
     assert again.ports == cloud.ports
     assert call(again, "GET", "/runs", key=ACCESS_KEY)[0] == 200
+
+
+def test_code_that_changed_is_deployed_and_nothing_else_starts_again(cloud: Cloud, checkout: Path) -> None:
+    # GIVEN a checkout in which one function changed
+    before = supervisor.up(NAME)
+    handler = checkout / "functions/show_status/handler.py"
+    handler.write_text(handler.read_text() + "\n\n# Changed.\n")
+    assert {c.name: c.status for c in supervisor.doctor(NAME)}["stack"] is Status.WARN
+    # WHEN
+    said: list[str] = []
+    after = supervisor.up(NAME, on_progress=said.append)
+    # THEN
+    assert [step.split(" (")[1] for step in said] == ["sam build)", "sam deploy)"]
+    assert (after.pids, after.data_bucket) == (before.pids, before.data_bucket)
+    assert after.build != before.build
+    location = client("lambda", after.endpoint_url).get_function(FunctionName="ekiden-show-status")["Code"]["Location"]
+    with urllib.request.urlopen(location, timeout=10) as archive:
+        assert b"# Changed." in zipfile.ZipFile(io.BytesIO(archive.read())).read("handler.py")
 
 
 def test_a_stack_that_is_refused_is_reported_with_cloudformations_reasons(

@@ -10,7 +10,7 @@ bases; with the target edges as the only relation it is SVD++ (Koren 2008) on bo
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -35,7 +35,7 @@ PENALTY_FEATURE = 0.01
 class Neighbours:
     """A relation of one end point: edge e says that node `rows[e]` has neighbour `columns[e]`.
 
-    `weights` float32 [E] (None: all 1) are residuals of labels, so edges with weights are hidden while they
+    `name` is unique among the relations of the end point. `weights` float32 [E] (None: all 1) are residuals of labels, so edges with weights are hidden while they
     are being predicted. `features` float32 [count, f] are the neighbours' own.
     """
 
@@ -52,11 +52,11 @@ class Relation:
 
     def __init__(self, given: Neighbours, nodes: int, degree: FloatArray) -> None:
         """`degree` float32 [nodes]: training edges per node."""
+        self.name = given.name
         self.count = given.count
         self.features = None if given.features is None else torch.from_numpy(given.features)
         self._adjacency = Adjacency(given.rows, given.columns, (nodes, given.count))
-        normal = 1 / np.sqrt(np.maximum(np.bincount(given.rows, minlength=nodes), 1)).astype(np.float32)
-        plain = normal[given.rows]
+        plain = normalised(given.rows, nodes)
         values = plain if given.weights is None else plain * given.weights
         self._carries_label = given.weights is not None
         self._values = torch.from_numpy(values)
@@ -73,6 +73,12 @@ class Relation:
         return self._adjacency.with_values(self._values * visible)
 
 
+def normalised(rows: IntArray, nodes: int) -> FloatArray:
+    """D^-1/2 per edge, float32 [E]: one over the root of the number of edges of its row."""
+    weight = 1 / np.sqrt(np.maximum(np.bincount(rows, minlength=nodes), 1))
+    return weight.astype(np.float32)[rows]
+
+
 class Encoder:
     """All parameters of one end point, and the encoding of all its nodes.
 
@@ -82,14 +88,12 @@ class Encoder:
     def __init__(
         self,
         degree: FloatArray,
-        bias: FloatArray,
         features: FloatArray,
         neighbours: Sequence[Neighbours],
         width: int,
         generator: torch.Generator,
     ) -> None:
-        """`degree`, `bias` float32 [n]: training edges per node, and the bias to start from; `features`
-        [n, f]."""
+        """`degree` float32 [n]: training edges per node; `features` float32 [n, f]."""
         n, f = features.shape
         self.degree = torch.from_numpy(degree)
         self.relations = [Relation(given, n, degree) for given in neighbours]
@@ -102,14 +106,19 @@ class Encoder:
                 values *= (weight > 0)[:, None]  # what no training edge reaches must not add noise
             return values
 
-        free = table(n, self.degree)
-        free[:, width] = torch.from_numpy(bias)
-        self.free = free.requires_grad_()
-        self.messages = [table(r.count, r.exposure).requires_grad_() for r in self.relations]
-        self.project_message = [
-            None if r.features is None else table(r.features.shape[1]).requires_grad_() for r in self.relations
-        ]
-        self.project = table(f).requires_grad_() if f else None
+        self.free = table(n, self.degree)
+        self.messages = [table(r.count, r.exposure) for r in self.relations]
+        self.project_message = [None if r.features is None else table(r.features.shape[1]) for r in self.relations]
+        self.project = table(f) if f else None
+
+    def start_biases(self, own: FloatArray, features: FloatArray, neighbours: Mapping[str, FloatArray]) -> None:
+        """Set the bias columns: of the nodes [n], of the features [f], of neighbours by relation name."""
+        self.free[:, -1] = torch.from_numpy(own)
+        if self.project is not None:
+            self.project[:, -1] = torch.from_numpy(features)
+        for relation, table in zip(self.relations, self.messages, strict=True):
+            if relation.name in neighbours:
+                table[:, -1] = torch.from_numpy(neighbours[relation.name])
 
     def parameters(self, per_edge: float) -> list[Parameter]:
         """Every tensor to train, with its L2 weights; `per_edge` scales those that are per training edge."""
@@ -119,7 +128,10 @@ class Encoder:
         for table, relation in zip(self.messages, self.relations, strict=True):
             found.append(Parameter(table, PENALTY_MESSAGE * per_edge * relation.exposure[:, None]))
         shared = (self.project, *self.project_message)
-        return found + [Parameter(p, PENALTY_FEATURE) for p in shared if p is not None]
+        found += [Parameter(p, PENALTY_FEATURE) for p in shared if p is not None]
+        for parameter in found:
+            parameter.value.requires_grad_()
+        return found
 
     def encode(self, visible: Tensor | None = None) -> Tensor:
         """Vectors and, in the last column, biases: float32 [n, width + 1]; for `visible` see

@@ -15,9 +15,9 @@ from torch.nn import functional
 from ekiden_engine.errors import BadData
 from ekiden_engine.kernels import gather
 from ekiden_engine.models.base import Curve, CurvePoint, FloatArray, IndexArray
-from ekiden_engine.models.baselines import BiasBaseline
 from ekiden_engine.models.encoder import Encoder, Neighbours
 from ekiden_engine.models.optimizer import Adam
+from ekiden_engine.models.warm_start import End, solve
 
 CARVED = 0.05
 """Share of the training edges that each member sets aside to decide when to stop, if the data has no
@@ -171,22 +171,26 @@ def _encoders(
     problem: Problem, train: RowArray, unit: FloatArray, width: int, generator: torch.Generator
 ) -> tuple[Encoder, Encoder]:
     s, t = problem.source[train], problem.dest[train]
-    counts = problem.counts
-    baseline = BiasBaseline.fit(s, t, unit, counts)
-    residual = (unit - baseline.mean - baseline.source[s] - baseline.dest[t]).astype(np.float32)
-    degrees = problem.degrees(train)
-    own: tuple[list[Neighbours], list[Neighbours]] = ([], [])
-    if problem.relational:
-        for weights in (None, residual):
-            own[0].append(Neighbours("target", s, t, counts[1], weights))
-            own[1].append(Neighbours("target", t, s, counts[0], weights))
-            if problem.same_type:  # a node is also at the other end of edges
-                own[0].append(Neighbours("target reversed", t, s, counts[0], weights))
-                own[1].append(Neighbours("target reversed", s, t, counts[1], weights))
-    bias = (baseline.source.astype(np.float32), baseline.dest.astype(np.float32))
-    first = Encoder(degrees[0], bias[0], problem.source_features, [*own[0], *problem.source_extra], width, generator)
-    second = Encoder(degrees[1], bias[1], problem.dest_features, [*own[1], *problem.dest_extra], width, generator)
-    return first, second
+    counts, degrees = problem.counts, problem.degrees(train)
+    ends = (
+        End(s, problem.source_features, problem.source_extra),
+        End(t, problem.dest_features, problem.dest_extra),
+    )
+    *linear, residual = solve(*ends, unit)
+    encoders = []
+    for i, (end, part) in enumerate(zip(ends, linear, strict=True)):
+        own: list[Neighbours] = []
+        here, there = (s, t) if i == 0 else (t, s)
+        if problem.relational:
+            for label, weights in (("seen", None), ("residual", residual)):
+                own.append(Neighbours(f"target {label}", here, there, counts[1 - i], weights))
+                if problem.same_type:  # a node is also at the other end of edges
+                    own.append(Neighbours(f"target reversed {label}", there, here, counts[1 - i], weights))
+        encoder = Encoder(degrees[i], end.features, [*own, *end.neighbours], width, generator)
+        names = [given.name for given in end.neighbours]
+        encoder.start_biases(part.own, part.features, dict(zip(names, part.neighbours, strict=True)))
+        encoders.append(encoder)
+    return encoders[0], encoders[1]
 
 
 def _decode(s: Tensor, t: Tensor) -> Tensor:

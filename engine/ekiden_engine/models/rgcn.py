@@ -167,11 +167,12 @@ def _extra(graph: EncodedGraph, target: Target, label: str) -> tuple[Neighbours,
         if edges.edge_type == target.edge or not len(edges):
             continue
         ends = ((edges.source_label, edges.source), (edges.dest_label, edges.dest))
-        for (here, rows), (there, columns) in (ends, ends[::-1]):
+        for way, ((here, rows), (there, columns)) in (("out", ends), ("in", ends[::-1])):
             if here == label:
                 other = graph.node(there)
                 features = other.features if other.features.shape[1] else None
-                found.append(Neighbours(edges.relation, rows, columns, len(other), features=features))
+                name = f"{way} {'-'.join(edges.edge_type)}"
+                found.append(Neighbours(name, rows, columns, len(other), features=features))
     return tuple(found)
 
 

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from botocore.exceptions import ClientError
+
 from .atomic import read_json
 from .records import Kind, Record
 
@@ -22,6 +24,7 @@ SOURCE = "ekiden.local"
 _BATCH = 10  # the limit of PutEvents
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 10.0
 _TRANSIENT = frozenset({"ThrottlingException", "InternalFailure", "InternalException", "ServiceUnavailable"})
+_DETAIL_LIMIT = 200_000  # bytes; an entry of PutEvents has 256 KiB
 _log = logging.getLogger(__name__)
 
 
@@ -48,6 +51,7 @@ class Outbox:
         self._queue: deque[Path] = deque()
         self._changed = threading.Condition()
         self._closing = False
+        self._single = 0  # this many events are to be sent one by one
         self._client: Any = None
         self._thread = threading.Thread(target=self._run, name="events", daemon=True)
 
@@ -115,7 +119,7 @@ class Outbox:
                     self._changed.wait()
                 if not self._queue:
                     return
-                batch = [self._queue[i] for i in range(min(_BATCH, len(self._queue)))]
+                batch = [self._queue[i] for i in range(min(1 if self._single else _BATCH, len(self._queue)))]
             if self._send(batch):
                 pause = _FIRST_PAUSE
                 continue
@@ -127,10 +131,14 @@ class Outbox:
 
     def _send(self, batch: list[Path]) -> bool:
         """Send the oldest events; True where all of them are settled. Unsettled ones keep their place."""
+        entries = [_entry(read_json(path)) for path in batch]
         try:
-            answer = self._client.put_events(Entries=[_entry(read_json(path)) for path in batch])
+            answer = self._client.put_events(Entries=entries)
         except Exception as error:  # noqa: BLE001 - whatever it is, the events stay and are tried again
-            _log.warning("the event bus does not answer, %d event(s) wait: %s", len(self._queue), error)
+            _log.warning("the event bus takes no events, %d event(s) wait: %s", len(self._queue), error)
+            if _is_refusal(error):
+                self._refused(batch, error)
+                return True
             return False
         unsettled = []
         for path, outcome in zip(batch, answer["Entries"], strict=True):
@@ -142,18 +150,44 @@ class Outbox:
                 path.rename(self._rejected / path.name)
             else:
                 path.unlink(missing_ok=True)
+        self._settle(batch, unsettled)
+        return not unsettled
+
+    def _refused(self, batch: list[Path], error: Exception) -> None:
+        """One entry spoils its batch: send them one by one, and put aside the one that is refused alone."""
+        if len(batch) == 1:
+            batch[0].rename(self._rejected / batch[0].name)
+            _log.error("event %s is put aside: %s", batch[0].name, error)
+            self._settle(batch, [])
+        else:
+            self._single = len(batch)
+
+    def _settle(self, batch: list[Path], unsettled: list[Path]) -> None:
         with self._changed:
             for _ in batch:
                 self._queue.popleft()
             self._queue.extendleft(reversed(unsettled))
-        return not unsettled
+        self._single = max(0, self._single - len(batch))
+
+
+def _is_refusal(error: Exception) -> bool:
+    """Whether the bus read the request and will never take it, as opposed to being down, busy or barred."""
+    if not isinstance(error, ClientError):
+        return False
+    code = error.response.get("Error", {}).get("Code")
+    return code in ("ValidationException", "ValidationError", "SerializationException")
 
 
 def _entry(stored: Any) -> dict[str, Any]:
+    detail = json.dumps(stored["detail"], separators=(",", ":"))
+    if len(detail) > _DETAIL_LIMIT:
+        # Names, ARNs, statuses and times are what wakes a reader; the request is there for the asking.
+        scalars = {key: value for key, value in stored["detail"].items() if not isinstance(value, dict | list)}
+        detail = json.dumps(scalars, separators=(",", ":"))
     return {
         "Source": SOURCE,
         "DetailType": stored["detail_type"],
-        "Detail": json.dumps(stored["detail"], separators=(",", ":")),
+        "Detail": detail,
         "Resources": [stored["arn"]],
         "Time": stored["time"],
     }

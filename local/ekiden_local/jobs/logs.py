@@ -66,6 +66,15 @@ class LogShipper:
         with self._lock:
             self._streams[path] = stream
 
+    def catch_up(self, path: Path, group: str, name: str) -> None:
+        """Ship what an earlier service could not of a program that is long over."""
+        with contextlib.suppress(OSError, ValueError):
+            marker = _Stream(path, group, name, 0).marker
+            shipped = int(marker.read_text()) if marker.exists() else 0
+            if path.stat().st_size > shipped:
+                self.follow(path, group, name)
+                self.finish(path)
+
     def finish(self, path: Path, timeout: float = 0.0) -> None:
         """The program is over: ship the rest now. Waits for it at most `timeout` seconds."""
         with self._lock:

@@ -67,6 +67,8 @@ def environment(
 ) -> dict[str, str]:
     """The program's environment: this service's, the cloud's address, SageMaker's variables, then the user's."""
     return {
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
         **os.environ,
         "PYTHONUNBUFFERED": "1",  # or progress reaches the log only at the end
         "AWS_ENDPOINT_URL": endpoint_url,

@@ -83,7 +83,7 @@ def _pass_through(connection: http.client.HTTPConnection, exchange: Exchange, va
             raise
         text = f"The container closed the connection ({type(error).__name__})"
         raise ModelFault(0, text, f'Received server error (0) from primary with message "{text}"') from error
-    if answer.status != 200:
+    if not 200 <= answer.status < 300:
         original = answer.read(_MESSAGE_LIMIT).decode(errors="replace")
         _finish_reading(answer, connection)
         side = "client" if 400 <= answer.status < 500 else "server"

@@ -92,6 +92,7 @@ class Run:
             raise JobFailure(f"{_INTERNAL} (The record of how the job's process ended is gone.)")
         # "running" without a child: the service died between the record of the intent and the act.
         child = child or self._spawn()
+        self._logs.follow(self._log_file, self.kind.log_group, self._record.log_stream)
         if phase != Phase.FINISHING:
             self._watch(child)
             if self._shutdown:
@@ -146,7 +147,6 @@ class Run:
     def _watch(self, child: Child) -> None:
         """Wait for the program's end, asking for it where the user, the clock or the service's own end demands it."""
         record = self._record
-        self._logs.follow(self._log_file, self.kind.log_group, record.log_stream)
         limit = (record.started_at or time.time()) + max_runtime(record.request)
         told, killed = False, False
         shutdown_at: float | None = None

@@ -85,6 +85,11 @@ class JobRunner:
             for record in table.all()
             if not record.is_over
         ]
+        for kind, table in self._tables.items():
+            for record in table.all():
+                if record.is_over:
+                    log = table.folder(record.name) / "log"
+                    self._logs.catch_up(log, self._kinds[kind].log_group, record.log_stream)
         with self._lock:
             for fresh, _, kind, record in sorted(left, key=lambda item: item[:2]):
                 if fresh and record.stop_cause is None:

@@ -74,7 +74,11 @@ class JobService:
             self._operations.update(api.operations())
         service_model()  # read now, not within the first request
         self._started = time.time()
-        self._http = JobServer((settings.host, settings.port), self.call, hosting.find_server, self.health)
+        try:
+            self._http = JobServer((settings.host, settings.port), self.call, hosting.find_server, self.health)
+        except OSError as error:
+            where = f"{settings.host}:{settings.port}"
+            raise OSError(f"cannot listen on {where} ({error.strerror}): choose another --port") from error
         self._outbox.recover(lambda kind, name: tables[kind].get(name))
         self._outbox.start(clients.events)
         self._runner.recover()

@@ -31,8 +31,12 @@ class Training:
         if "OutputDataConfig" not in request:
             raise validation("OutputDataConfig is required")
         check_single_host(request.get("ResourceConfig", {}), "training")
+        names: set[str] = set()
         for number, channel in enumerate(request.get("InputDataConfig", []), 1):
             where = f"inputDataConfig.{number}.member"
+            if channel["ChannelName"] in names or not channel["ChannelName"].strip("."):
+                raise validation(f"{where}.channelName: channel names must be unique and no mere dots")
+            names.add(channel["ChannelName"])
             if channel.get("InputMode", algorithm.get("TrainingInputMode")) == "Pipe":
                 raise validation(f"{where}: the local job service reads channels in File mode, not in Pipe mode")
             source = channel["DataSource"].get("S3DataSource")
