@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated
 
 import typer
@@ -20,6 +21,19 @@ Stack = Annotated[
     typer.Option("--stack", envvar="EKIDEN_STACK", metavar="NAME", help="Stack on AWS. Default: ekiden."),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document to stdout; progress goes to stderr.")]
+
+
+def _cloud_name(name: str) -> str:
+    if not re.fullmatch(r"[a-z0-9][a-z0-9-]{0,31}", name):
+        raise typer.BadParameter(
+            "use up to 32 lower-case letters, digits and hyphens; begin with no hyphen"
+        )
+    return name
+
+
 CloudName = Annotated[
-    str, typer.Option("--name", metavar="NAME", help="Which embedded cloud; several run side by side.")
+    str,
+    typer.Option(
+        "--name", metavar="NAME", callback=_cloud_name, help="Which embedded cloud; several run side by side."
+    ),
 ]

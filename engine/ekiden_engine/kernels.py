@@ -17,7 +17,9 @@ import torch
 from torch import Tensor
 from torch.autograd.function import FunctionCtx
 
-warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
+with warnings.catch_warnings():  # torch says once per process that CSR is in beta: let it say so here, unheard
+    warnings.simplefilter("ignore")
+    torch.eye(1).to_sparse_csr()
 
 IntArray = npt.NDArray[np.integer[Any]]
 

@@ -9,7 +9,7 @@ import socket
 import subprocess
 import uuid
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -33,17 +33,20 @@ class Aws:
     """An AWS to put resources into."""
 
     endpoint_url: str | None
+    clients: dict[str, Any] = field(default_factory=dict)
 
     def client(self, service: Any) -> Any:
         """A client that talks to it and to nothing else."""
-        return boto3.client(
-            service,
-            region_name=REGION,
-            endpoint_url=self.endpoint_url,
-            aws_access_key_id=ACCESS_KEY,
-            aws_secret_access_key=SECRET_KEY,
-            config=Config(retries={"mode": "standard", "total_max_attempts": 2}),
-        )
+        if service not in self.clients:
+            self.clients[service] = boto3.client(
+                service,
+                region_name=REGION,
+                endpoint_url=self.endpoint_url,
+                aws_access_key_id=ACCESS_KEY,
+                aws_secret_access_key=SECRET_KEY,
+                config=Config(retries={"mode": "standard", "total_max_attempts": 2}),
+            )
+        return self.clients[service]
 
     def ledger_table(self) -> Table:
         """A new table, defined as the template defines the ledger."""

@@ -109,7 +109,7 @@ def test_pairs_in_a_csv_file_are_scored_in_order(embedded: Embedded, trained: Tr
     assert status.count("scored") >= 24_000
     scores = table["score"].to_pylist()
     assert all(1.0 <= score <= 5.0 for score in scores)
-    assert len(set(scores)) > 1000
+    assert len(set(scores)) > 500
 
 
 def test_parquet_in_and_parquet_out_give_the_same_scores(embedded: Embedded, trained: Trained, tmp_path: Path) -> None:

@@ -109,4 +109,6 @@ def test_bias_baselines_recover_biases_and_shrink_those_of_rare_nodes() -> None:
     assert baseline.source[0] - baseline.source[1] == pytest.approx(2.0, abs=0.15)
     assert 0 < baseline.source[2] < 0.6
     assert baseline.source[3] == 0
-    assert baseline.predict(np.array([3], np.int32), np.array([5], np.int32))[0] == pytest.approx(baseline.mean, abs=0.05)
+    assert baseline.predict(np.array([3], np.int32), np.array([5], np.int32))[0] == pytest.approx(
+        baseline.mean, abs=0.05
+    )

@@ -148,7 +148,10 @@ def test_an_edge_type_may_join_nodes_of_one_type_and_nodes_may_have_no_features(
     split = rng.choice([0, 1, 2], p=[0.8, 0.1, 0.1], size=800)
     follows = {("person", "follows", "person"): (s.tolist(), d.tolist())}
     graph = make_graph(
-        {"person": 40}, {("person", "trusts", "person"): (s.tolist(), d.tolist()), **follows}, label.tolist(), split.tolist()
+        {"person": 40},
+        {("person", "trusts", "person"): (s.tolist(), d.tolist()), **follows},
+        label.tolist(),
+        split.tolist(),
     )
 
     # THEN the direction is kept apart: a person trusts otherwise than it is trusted
@@ -227,7 +230,8 @@ def test_a_learning_rate_that_explodes_is_reported_as_such() -> None:
 def test_matrix_factorisation_sees_neither_features_nor_other_edges() -> None:
     graph = make_encoded_graph()
     blank = replace(
-        graph, nodes=tuple(replace(n, features=np.zeros((len(n), 0), np.float32), feature_names=()) for n in graph.nodes)
+        graph,
+        nodes=tuple(replace(n, features=np.zeros((len(n), 0), np.float32), feature_names=()) for n in graph.nodes),
     )
     assert np.array_equal(predict(fit(graph, "mf"), graph), predict(fit(blank, "mf"), blank))
     assert isinstance(fit(graph, "mf").predictor, DotPredictor)

@@ -61,7 +61,7 @@ def io(method: Callable[Concatenate[S, P], R]) -> Callable[Concatenate[S, P], R]
     """A port's method as a boundary at which things go wrong."""
 
     @wraps(method)
-    def call(self: S, *args: P.args, **kwargs: P.kwargs) -> R:
+    def call(self: S, /, *args: P.args, **kwargs: P.kwargs) -> R:
         name = f"{type(self).__name__}.{method.__name__}"
         self.faults.enter(name)
         result = method(self, *args, **kwargs)

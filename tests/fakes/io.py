@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 
 from ekiden.domain.model import JobKind
 from ekiden.errors import ContractViolation, NotFound, Permanent
@@ -14,99 +14,82 @@ from tests.fakes.faults import Faults, io
 CHUNK = 64 * 1024
 
 
-@dataclass(frozen=True, slots=True)
-class _Version:
-    version_id: str | None
-    body: bytes
-    content_type: str
-
-
 class FakeObjects:
-    """Implements ``ports.Objects`` with versions, as the data bucket has them."""
+    """Implements ``ports.Objects``."""
 
-    def __init__(self, faults: Faults | None = None, *, versioned: bool = True) -> None:
+    def __init__(self, faults: Faults | None = None) -> None:
         self.faults = faults or Faults()
-        self._versioned = versioned
-        self._versions: dict[tuple[str, str], list[_Version]] = {}
-        self._count = 0
+        self._bodies: dict[tuple[str, str], bytes] = {}
 
     def __len__(self) -> int:
-        return len(self._versions)
+        return len(self._bodies)
 
     def __contains__(self, key: object) -> bool:
-        return any(key == stored for _, stored in self._versions)
+        return any(key == stored for _, stored in self._bodies)
 
     def keys(self, prefix: str = "") -> list[str]:
         """Keys below ``prefix`` in any bucket, sorted."""
-        return sorted(key for _, key in self._versions if key.startswith(prefix))
+        return sorted(key for _, key in self._bodies if key.startswith(prefix))
 
     def delete(self, bucket: str, key: str) -> None:
-        """Remove the object with all its versions."""
-        self._versions.pop((bucket, key), None)
+        """Remove the object."""
+        self._bodies.pop((bucket, key), None)
 
     @io
     def get(self, bucket: str, key: str, *, limit: int) -> bytes | None:
         """See ``ports.Objects.get``."""
-        found = self._find(bucket, key, None)
-        if found is None:
-            return None
-        if len(found.body) > limit:
+        body = self._bodies.get((bucket, key))
+        if body is not None and len(body) > limit:
             raise ContractViolation(
-                f"s3://{bucket}/{key} has {len(found.body):,} bytes, at most {limit:,} are read",
-                code="OBJECT_TOO_LARGE",
+                f"s3://{bucket}/{key} has {len(body):,} bytes, at most {limit:,} are read", code="OBJECT_TOO_LARGE"
             )
-        return found.body
+        return body
 
     @io
     def head(self, bucket: str, key: str) -> StoredObject | None:
         """See ``ports.Objects.head``."""
-        found = self._find(bucket, key, None)
-        return StoredObject(bucket, key, found.version_id, len(found.body)) if found else None
+        body = self._bodies.get((bucket, key))
+        return None if body is None else StoredObject(bucket, key, _etag(body), len(body))
 
     @io
-    def read_range(self, bucket: str, key: str, version_id: str | None, start: int, end: int) -> bytes:
+    def read_range(self, bucket: str, key: str, etag: str, start: int, end: int) -> bytes:
         """See ``ports.Objects.read_range``."""
-        return self._from(bucket, key, version_id, start)[: end - start]
+        return self._from(bucket, key, etag, start)[: end - start]
 
-    def chunks(self, bucket: str, key: str, version_id: str | None, start: int) -> Iterator[bytes]:
+    def chunks(self, bucket: str, key: str, etag: str, start: int) -> Iterator[bytes]:
         """See ``ports.Objects.chunks``."""
         self.faults.enter("FakeObjects.chunks")
-        body = self._from(bucket, key, version_id, start)
+        body = self._from(bucket, key, etag, start)
         for at in range(0, len(body), CHUNK):
             yield body[at : at + CHUNK]
 
     @io
     def put(self, bucket: str, key: str, body: bytes, content_type: str) -> StoredObject:
         """See ``ports.Objects.put``."""
-        return self._put(bucket, key, body, content_type)
+        self._bodies[bucket, key] = body
+        return StoredObject(bucket, key, _etag(body), len(body))
 
     @io
     def create(self, bucket: str, key: str, body: bytes, content_type: str) -> bool:
         """See ``ports.Objects.create``."""
-        if (bucket, key) in self._versions:
+        if (bucket, key) in self._bodies:
             return False
-        self._put(bucket, key, body, content_type)
+        self._bodies[bucket, key] = body
         return True
 
-    def _put(self, bucket: str, key: str, body: bytes, content_type: str) -> StoredObject:
-        self._count += 1
-        version_id = f"v{self._count}" if self._versioned else None
-        kept = self._versions.get((bucket, key), []) if self._versioned else []
-        self._versions[bucket, key] = [*kept, _Version(version_id, body, content_type)]
-        return StoredObject(bucket, key, version_id, len(body))
-
-    def _find(self, bucket: str, key: str, version_id: str | None) -> _Version | None:
-        versions = self._versions.get((bucket, key), [])
-        return next((v for v in reversed(versions) if version_id in {None, v.version_id}), None)
-
-    def _from(self, bucket: str, key: str, version_id: str | None, start: int) -> bytes:
-        found = self._find(bucket, key, version_id)
-        if found is None:
-            code = "NoSuchVersion" if version_id and (bucket, key) in self._versions else "NoSuchKey"
-            raise NotFound(f"there is no s3://{bucket}/{key}", code=code)
-        if start >= len(found.body):
+    def _from(self, bucket: str, key: str, etag: str, start: int) -> bytes:
+        body = self._bodies.get((bucket, key))
+        if body is None:
+            raise NotFound(f"there is no s3://{bucket}/{key}", code="NoSuchKey")
+        if _etag(body) != etag:
+            raise ContractViolation(f"s3://{bucket}/{key} was replaced after the request", code="OBJECT_CHANGED")
+        if start >= len(body):
             raise Permanent("The requested range is not satisfiable", code="InvalidRange")
-        return found.body[start:]
+        return body[start:]
+
+
+def _etag(body: bytes) -> str:
+    return f'"{hashlib.md5(body, usedforsecurity=False).hexdigest()}"'
 
 
 class FakeMessages:

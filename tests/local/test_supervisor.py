@@ -1,16 +1,11 @@
-"""The supervisor's parts, each on its own: ports, pid files, the digest of the code, the repair of saved state."""
+"""The supervisor's parts, each on its own: names and files, the digest of the code, saved state, the doctor."""
 
 from __future__ import annotations
 
 import json
 import os
-import signal
-import socket
 import subprocess
 import sys
-import threading
-from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
@@ -19,20 +14,12 @@ from ekiden_local.doctor import Status
 from ekiden_local.jobs.process import Child
 from ekiden_local.state import Cloud, CloudError, Home
 
-LOOPBACK = "127.0.0.1"
+from tests.local.supervisor_support import start_sleeper, still_runs
 
 
 @pytest.fixture
 def home(tmp_path: Path) -> Home:
     return state.home_of("test", tmp_path)
-
-
-@pytest.fixture
-def taken_port() -> Iterator[int]:
-    with socket.socket() as server:
-        server.bind((LOOPBACK, 0))
-        server.listen()
-        yield server.getsockname()[1]
 
 
 def a_cloud(**changes: object) -> Cloud:
@@ -58,7 +45,7 @@ def a_cloud(**changes: object) -> Cloud:
     return Cloud(**{**known, **changes})  # type: ignore[arg-type]
 
 
-# ── Names and files ──────────────────────────────────────────────────────────────────────────────────────────────
+# ── Names and files ───────────────────────────────────────────────────────────────────────────────────────────────
 
 
 @pytest.mark.parametrize("name", ["", "../x", "a/b", "Local", "-x", "a" * 33, ".", "a b"])
@@ -100,149 +87,7 @@ def test_a_session_reaches_this_cloud_and_nothing_else() -> None:
     assert "127.0.0.1" in env["NO_PROXY"]
 
 
-# ── Ports ────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def test_the_next_free_port_is_taken(taken_port: int) -> None:
-    chosen = ports.choose(None, taken_port)
-    assert chosen > taken_port
-    assert ports.choose(None, taken_port, taken={chosen}) > chosen
-
-
-def test_a_port_that_was_asked_for_and_is_in_use_is_an_error_with_a_remedy(taken_port: int) -> None:
-    with pytest.raises(CloudError, match=f"Port {taken_port} is in use") as caught:
-        ports.choose(taken_port, 4566)
-    assert "another port" in caught.value.remedy
-
-
-# ── Daemons ──────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def start_sleeper(home: Home, script: str = "import time; print('up', flush=True); time.sleep(60)") -> int:
-    home.path.mkdir(parents=True, exist_ok=True)
-    return daemon.spawn(
-        [sys.executable, "-c", script],
-        env={"PATH": os.environ["PATH"]},
-        cwd=home.path,
-        log=home.logs / "sleeper.log",
-        pid_file=home.pid_file("sleeper"),
-    )
-
-
-def test_a_daemon_is_found_by_its_pid_file_until_it_is_stopped(home: Home) -> None:
-    # GIVEN a daemon
-    pid = start_sleeper(home)
-    assert daemon.running(home.pid_file("sleeper")) == pid
-    # WHEN it is stopped, THEN it is gone with its pid file, and stopping again finds nothing.
-    assert daemon.stop(home.pid_file("sleeper"), grace=5) is True
-    assert not daemon.alive(pid)
-    assert not home.pid_file("sleeper").exists()
-    assert daemon.stop(home.pid_file("sleeper"), grace=5) is False
-
-
-def test_a_daemon_that_ignores_the_request_is_killed_with_its_children(home: Home) -> None:
-    # GIVEN a daemon that ignores SIGTERM and has a child
-    script = (
-        "import signal, subprocess, sys, time\n"
-        "signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
-        "print(subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)']).pid, flush=True)\n"
-        "time.sleep(60)\n"
-    )
-    pid = start_sleeper(home, script)
-    log = home.logs / "sleeper.log"
-    assert daemon.wait_until(lambda: log.read_text().endswith("\n"), 10)
-    child = int(log.read_text())
-    # WHEN it is stopped
-    daemon.stop(home.pid_file("sleeper"), grace=0.2)
-    # THEN neither runs.
-    assert not daemon.alive(pid)
-    assert daemon.wait_until(lambda: not _runs(child), 5)
-
-
-def _runs(pid: int) -> bool:
-    """Whether a process that is not our child runs; one that nobody has collected yet does not."""
-    answer = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True, check=False)
-    return answer.stdout.strip() not in ("", "Z", "Zs")
-
-
-@pytest.mark.parametrize(
-    "content", ["", "nonsense", '{"pid": 0, "started": "1"}', '{"pid": 4194304000, "started": "1"}']
-)
-def test_a_stale_or_damaged_pid_file_is_removed(home: Home, content: str) -> None:
-    state.write_text(home.pid_file("sleeper"), content)
-    assert daemon.running(home.pid_file("sleeper")) is None
-    assert not home.pid_file("sleeper").exists()
-
-
-def test_a_pid_that_belongs_to_another_process_by_now_is_not_ours(home: Home) -> None:
-    # GIVEN a pid file whose pid was given to another process: this one, which started at another time
-    state.write_text(home.pid_file("sleeper"), json.dumps({"pid": os.getpid(), "started": "1"}))
-    # WHEN and THEN: it is neither found nor, what would end this test, stopped.
-    assert daemon.stop(home.pid_file("sleeper"), grace=1) is False
-
-
-def test_a_killed_daemon_is_noticed(home: Home) -> None:
-    pid = start_sleeper(home)
-    os.kill(pid, signal.SIGKILL)
-    assert daemon.wait_until(lambda: daemon.running(home.pid_file("sleeper")) is None, 5)
-
-
-def test_a_daemon_that_dies_at_once_is_reported_with_its_last_words(home: Home) -> None:
-    pid = start_sleeper(home, "raise SystemExit('cannot bind: ' + 'x' * 500)")
-    with pytest.raises(CloudError, match="ended at once") as caught:
-        daemon.await_healthy("It", pid, "http://127.0.0.1:1/health", home.logs / "sleeper.log", limit=10)
-    assert "cannot bind" in str(caught.value)
-    assert max(map(len, str(caught.value).splitlines())) <= 200
-    assert "sleeper.log" in caught.value.remedy
-
-
-def test_health_is_asked_without_a_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
-    # GIVEN a proxy that nobody answers at, and a healthy service
-    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
-
-    class Healthy(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            self.send_response(200 if self.path == "/health" else 503)
-            self.end_headers()
-
-        def log_message(self, format: str, *args: object) -> None:
-            return
-
-    server = HTTPServer((LOOPBACK, 0), Healthy)
-    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
-    try:
-        url = f"http://{LOOPBACK}:{server.server_port}"
-        assert daemon.answers(f"{url}/health")
-        assert not daemon.answers(f"{url}/other")
-    finally:
-        server.shutdown()
-        server.server_close()
-
-
-# ── What daemons inherit ─────────────────────────────────────────────────────────────────────────────────────────
-
-
-def test_a_daemon_inherits_no_credentials_and_no_proxy(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN", "GITHUB_TOKEN", "HTTP_PROXY", "https_proxy"):
-        monkeypatch.setenv(name, "secret")
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "a real key")
-    env = ministack.environment(home, 4566, 4567, auth=True)
-    assert "secret" not in env.values()
-    assert env["AWS_ACCESS_KEY_ID"] == state.ACCESS_KEY
-    assert env["AUTH"] == "true"
-    assert env["AWS_ENDPOINT_URL_SAGEMAKER"] == "http://127.0.0.1:4567", "functions find the job service by it"
-
-
-def test_tools_keep_the_index_and_proxy_but_not_the_aws_account(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PIP_INDEX_URL", "https://pypi.example/simple")
-    monkeypatch.setenv("AWS_PROFILE", "production")
-    env = deploy._tool_environment({"AWS_ENDPOINT_URL": "http://127.0.0.1:1"})
-    assert env["PIP_INDEX_URL"] == "https://pypi.example/simple"
-    assert "AWS_PROFILE" not in env
-    assert env["PATH"].split(os.pathsep)[0] == str(Path(sys.executable).parent), "sam build looks for python3.11"
-
-
-# ── Saved state ──────────────────────────────────────────────────────────────────────────────────────────────────
+# ── Saved state ───────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def test_saved_stream_positions_are_forgotten_and_nothing_else(home: Home) -> None:
@@ -271,7 +116,7 @@ def test_unreadable_saved_state_is_an_error_that_says_how_to_begin_anew(home: Ho
     assert "--purge" in caught.value.remedy
 
 
-# ── Builds ───────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── Builds ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 @pytest.fixture
@@ -314,7 +159,7 @@ def test_missing_tools_are_named_with_the_command_that_installs_them(project: Pa
         assert "make setup" in caught.value.remedy
 
 
-# ── Doctor ───────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── Doctor ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def test_the_doctor_finds_this_machine_fit_and_the_cloud_not_started(home: Home) -> None:
@@ -369,7 +214,7 @@ def test_the_doctor_finds_a_process_that_does_not_answer(home: Home) -> None:
     assert processes.stop(home) is True
 
 
-# ── Down ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── Down ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def test_a_job_whose_service_was_killed_is_ended_with_the_cloud(home: Home) -> None:
@@ -387,7 +232,7 @@ def test_a_job_whose_service_was_killed_is_ended_with_the_cloud(home: Home) -> N
     assert processes.stop(home) is False
     # THEN the job has ended.
     assert job.wait(10) is not None
-    assert not _runs(json.loads((control / "process.json").read_text())["pid"])
+    assert not still_runs(json.loads((control / "process.json").read_text())["pid"])
 
 
 def test_taking_down_what_never_was_up_is_no_error(tmp_path: Path) -> None:

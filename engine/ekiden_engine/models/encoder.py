@@ -35,7 +35,8 @@ PENALTY_FEATURE = 0.01
 class Neighbours:
     """A relation of one end point: edge e says that node `rows[e]` has neighbour `columns[e]`.
 
-    `name` is unique among the relations of the end point. `weights` float32 [E] (None: all 1) are residuals of labels, so edges with weights are hidden while they
+    `name` is unique among the relations of the end point; `target` tells the target's own edges from others.
+    `weights` float32 [E] (None: all 1) are residuals of labels, so edges with weights are hidden while they
     are being predicted. `features` float32 [count, f] are the neighbours' own.
     """
 
@@ -43,6 +44,7 @@ class Neighbours:
     rows: IntArray
     columns: IntArray
     count: int
+    target: bool = False
     weights: FloatArray | None = None
     features: FloatArray | None = None
 
@@ -53,6 +55,7 @@ class Relation:
     def __init__(self, given: Neighbours, nodes: int, degree: FloatArray) -> None:
         """`degree` float32 [nodes]: training edges per node."""
         self.name = given.name
+        self.target = given.target
         self.count = given.count
         self.features = None if given.features is None else torch.from_numpy(given.features)
         self._adjacency = Adjacency(given.rows, given.columns, (nodes, given.count))
@@ -122,11 +125,13 @@ class Encoder:
 
     def parameters(self, per_edge: float) -> list[Parameter]:
         """Every tensor to train, with its L2 weights; `per_edge` scales those that are per training edge."""
-        column = torch.full((self.free.shape[1],), PENALTY_ID)
-        column[-1] = PENALTY_BIAS
-        found = [Parameter(self.free, per_edge * self.degree[:, None] * column)]
+        columns = torch.ones(self.free.shape[1])
+        own, told = columns * PENALTY_ID, columns * PENALTY_MESSAGE
+        own[-1] = told[-1] = PENALTY_BIAS
+        found = [Parameter(self.free, per_edge * self.degree[:, None] * own)]
         for table, relation in zip(self.messages, self.relations, strict=True):
-            found.append(Parameter(table, PENALTY_MESSAGE * per_edge * relation.exposure[:, None]))
+            weight = columns * PENALTY_MESSAGE if relation.target else told
+            found.append(Parameter(table, per_edge * relation.exposure[:, None] * weight))
         shared = (self.project, *self.project_message)
         found += [Parameter(p, PENALTY_FEATURE) for p in shared if p is not None]
         for parameter in found:
@@ -136,30 +141,35 @@ class Encoder:
     def encode(self, visible: Tensor | None = None) -> Tensor:
         """Vectors and, in the last column, biases: float32 [n, width + 1]; for `visible` see
         `Relation.pair`."""
-        structure, features = self._parts(visible)
-        return structure if features is None else structure + features
+        learnt, told = self._parts(visible)
+        return learnt if told is None else learnt + told
 
     def encode_inductive(self) -> Tensor:
-        """`encode`, but nodes without training edge get the mean structure of the others: [n + 1, width + 1].
+        """`encode`, but what only training edges can teach is, for nodes without any, the mean of the others:
+        [n + 1, width + 1].
 
         The last row is the mean node, the stand-in for nodes outside the graph. Without this, a new node's
         vector would lack what every trained node has, and its score would lean to one side.
         """
-        structure, features = self._parts(None)
+        learnt, told = self._parts(None)
         trained = self.degree > 0
         if bool(trained.any()):
-            structure = structure + (~trained).float()[:, None] * structure[trained].mean(0)
-        whole = structure if features is None else structure + features
+            learnt = learnt + (~trained).float()[:, None] * learnt[trained].mean(0)
+        whole = learnt if told is None else learnt + told
         mean = whole[trained].mean(0) if bool(trained.any()) else torch.zeros(whole.shape[1])
         return torch.cat([whole, mean[None]])
 
     def _parts(self, visible: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        structure = self.free
+        """What the target's edges teach about each node, and what its features and other neighbours tell."""
+        learnt = self.free
+        told = None if self._x is None or self.project is None else self._x @ self.project
         for relation, table, projection in zip(self.relations, self.messages, self.project_message, strict=True):
             message = table
             if relation.features is not None and projection is not None:
                 message = table + relation.features @ projection
-            structure = structure + aggregate(relation.pair(visible), message)
-        if self._x is None or self.project is None:
-            return structure, None
-        return structure, self._x @ self.project
+            found = aggregate(relation.pair(visible), message)
+            if relation.target:
+                learnt = learnt + found
+            else:
+                told = found if told is None else told + found
+        return learnt, told

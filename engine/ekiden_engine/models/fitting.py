@@ -183,9 +183,9 @@ def _encoders(
         here, there = (s, t) if i == 0 else (t, s)
         if problem.relational:
             for label, weights in (("seen", None), ("residual", residual)):
-                own.append(Neighbours(f"target {label}", here, there, counts[1 - i], weights))
+                own.append(Neighbours(f"target {label}", here, there, counts[1 - i], True, weights))
                 if problem.same_type:  # a node is also at the other end of edges
-                    own.append(Neighbours(f"target reversed {label}", there, here, counts[1 - i], weights))
+                    own.append(Neighbours(f"target reversed {label}", there, here, counts[1 - i], True, weights))
         encoder = Encoder(degrees[i], end.features, [*own, *end.neighbours], width, generator)
         names = [given.name for given in end.neighbours]
         encoder.start_biases(part.own, part.features, dict(zip(names, part.neighbours, strict=True)))

@@ -13,7 +13,7 @@ from ekiden.contracts.base import faults_of
 from ekiden.contracts.events import ObjectCreated
 from ekiden.contracts.spec import SpecError
 from ekiden.contracts.yaml_text import MAX_BYTES, load_yaml
-from ekiden.errors import ContractViolation, NotFound
+from ekiden.errors import AlreadyDone, ContractViolation, NotFound
 from ekiden.ports import Objects
 
 PAIRS_PREFIX = "pairs/"
@@ -24,12 +24,22 @@ def read_uploaded_spec(objects: Objects, upload: ObjectCreated) -> tuple[dict[st
 
     Raises:
         NotFound: the object is gone.
+        AlreadyDone: another upload has taken its place.
         ContractViolation: it is too large, or no YAML mapping.
     """
     bucket, file = upload.bucket.name, upload.object
-    text = objects.get(bucket, file.key, limit=MAX_BYTES)
-    if text is None:
-        raise NotFound(f"s3://{bucket}/{file.key[:200]} is gone", code="SPEC_GONE")
+    if file.size > MAX_BYTES:
+        raise ContractViolation(
+            f"the uploaded spec has {file.size:,} bytes, at most {MAX_BYTES:,} are read", code="OBJECT_TOO_LARGE"
+        )
+    try:
+        etag = f'"{file.etag.strip(chr(34))}"'
+        text = objects.read_range(bucket, file.key, etag, 0, file.size) if file.size else b""
+    except NotFound:
+        raise NotFound(f"s3://{bucket}/{file.key[:200]} is gone", code="SPEC_GONE") from None
+    except ContractViolation as error:
+        # The newer upload is an event, and a run, of its own.
+        raise AlreadyDone(error.message) from None
     try:
         document = load_yaml(text.decode("utf-8", errors="replace"))
     except SpecError as error:
@@ -64,6 +74,6 @@ def uploaded_pairs(upload: ObjectCreated) -> RequestScores:
 
 
 def _request_id(kind: str, upload: ObjectCreated) -> str:
-    version = upload.object.version_id or upload.object.etag or ""
+    version = upload.object.version_id or upload.object.etag
     digest = hashlib.sha256(f"{upload.bucket.name}/{upload.object.key}@{version}".encode()).hexdigest()
     return f"{kind}-{digest[:32]}"

@@ -212,7 +212,7 @@ class S3Object(Tolerant):
 
     key: str
     size: int
-    etag: str | None = None
+    etag: str
     version_id: Annotated[str | None, Field(alias="version-id")] = None
 
 
