@@ -58,7 +58,9 @@ def command(function: Callable[P, None]) -> Callable[P, None]:
         try:
             function(*args, **kwargs)
         except CliError as error:
-            fail(error, as_json=bool(kwargs.get("json_output")))
+            # Whoever was interrupted has said how to go on: that is no error to report.
+            if error.exit_code is not Exit.INTERRUPTED:
+                fail(error, as_json=bool(kwargs.get("json_output")))
             raise typer.Exit(int(error.exit_code)) from None
         except KeyboardInterrupt:
             note("interrupted")

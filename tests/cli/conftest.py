@@ -15,6 +15,7 @@ from typing import Any
 import boto3
 import pytest
 from botocore.config import Config
+from ekiden_cli.generate import generate
 from typer.testing import CliRunner, Result
 
 from tests.cli.fake_api import FakeApi
@@ -129,6 +130,12 @@ def ekiden(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
         return CliRunner().invoke(app, [str(a) for a in arguments])
 
     return call
+
+
+@pytest.fixture
+def graph(tmp_path: Path) -> Path:
+    """The spec of a small generated graph."""
+    return generate(tmp_path / "graph", users=20, movies=30, ratings=200, seed=5).spec
 
 
 @pytest.fixture

@@ -21,6 +21,7 @@ _log = logging.getLogger("ekiden_local.jobs")
 def main(arguments: list[str] | None = None) -> int:
     """Run the service until SIGTERM or SIGINT. Returns the exit code: 0, or 2 for wrong usage."""
     parser = _parser()
+    import faulthandler; faulthandler.enable()
     options = parser.parse_args(arguments)
     logging.basicConfig(level=options.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     logging.getLogger("botocore").setLevel(logging.WARNING)

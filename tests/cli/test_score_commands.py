@@ -1,0 +1,75 @@
+"""``score`` and ``scores``: pairs in, results out in order."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+from typer.testing import Result
+
+from tests.cli.fake_api import FakeApi
+
+pytestmark = pytest.mark.enable_socket
+Ekiden = Callable[..., Result]
+
+
+def test_score_writes_results_in_the_order_of_the_pairs(ekiden: Ekiden, cloud: Path, api: FakeApi) -> None:
+    rows = [["u1", "m1"], ["user-unknown", "m1"], ["", "m2"], ["u,4", "m4"], ["uuuu5", "m5"]]
+    with Path("pairs.csv").open("w", newline="") as text:
+        csv.writer(text).writerows([["user", "movie"], *rows])
+    columns = ("--source-column", "user", "--target-column", "movie")
+
+    done = ekiden("score", "--endpoint", "movielens", "--pairs", "pairs.csv", "--out", "s.csv", *columns)
+
+    assert done.exit_code == 0, done.stderr
+    assert "5 pairs in s.csv: 3 scored, 1 fallback, 1 invalid" in done.stdout
+    with Path("s.csv").open(newline="") as text:
+        found = list(csv.reader(text))
+    assert found[0] == ["source", "target", "score", "status"]
+    assert [row[:2] for row in found[1:]] == rows
+    assert [row[3] for row in found[1:]] == ["scored", "fallback_source", "invalid", "scored", "scored"]
+
+
+def test_scores_can_be_fetched_again_as_parquet(ekiden: Ekiden, cloud: Path, api: FakeApi) -> None:
+    Path("pairs.csv").write_text("source,target\nu1,m1\nu22,m1\n")
+    first = ekiden("score", "--endpoint", "e", "--pairs", "pairs.csv", "--out", "s.csv", "--json")
+    request_id = json.loads(first.stdout)["request_id"]
+
+    again = json.loads(ekiden("scores", request_id, "--out", "s.parquet", "--json").stdout)
+    plain = ekiden("scores", request_id)
+
+    assert (again["status"], again["rows"], again["out"]) == ("COMPLETED", 2, "s.parquet")
+    assert pq.read_table("s.parquet").column("score").to_pylist() == [2.25, 3.25]
+    assert "pairs 2: scored 2, fallback 0, invalid 0" in plain.stdout
+    assert "COMPLETED" in plain.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--endpoint", "absent", "--pairs", "pairs.csv", "--out", "s.csv"), "there is no endpoint absent"),
+        (("--endpoint", "e", "--pairs", "none.csv", "--out", "s.csv"), "there is no file none.csv"),
+        (("--endpoint", "e", "--pairs", "pairs.csv", "--out", "s.json"), "ends neither in .csv nor in .parquet"),
+        (
+            ("--endpoint", "e", "--pairs", "pairs.csv", "--out", "s.csv", "--source-column", "x"),
+            "has no column x; it has source, target",
+        ),
+    ],
+)
+def test_score_refuses_wrong_input(
+    ekiden: Ekiden, cloud: Path, api: FakeApi, arguments: tuple[str, ...], said: str
+) -> None:
+    Path("pairs.csv").write_text("source,target\nu1,m1\n")
+
+    done = ekiden("score", *arguments)
+
+    assert done.exit_code == 2
+    assert said in done.stderr
+
+
+def test_an_unknown_score_request_is_wrong_input(ekiden: Ekiden, cloud: Path, api: FakeApi) -> None:
+    assert ekiden("scores", "score-none").exit_code == 2
