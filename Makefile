@@ -54,7 +54,7 @@ lint: setup ## Format check, lint, types, layers, template
 	@$(BIN)/mypy layers/shared/ekiden engine/ekiden_engine local/ekiden_local cli/ekiden_cli tools benchmarks tests
 	@for handler in functions/*/handler.py; do $(BIN)/mypy --no-error-summary "$$handler"; done
 	@$(BIN)/lint-imports
-	@$(BIN)/cfn-lint template.yaml
+	@$(BIN)/cfn-lint template.yaml --append-rules cfn_lint_serverless.rules
 	@$(TOOLS)/sam/bin/sam validate --lint --template template.yaml --region us-east-1
 
 .PHONY: format

@@ -114,7 +114,13 @@ def measure(cloud: Cloud, folder: Path, count: int) -> list[Row]:
     target = resolve(cloud.name)
     client, runtime = ApiClient(target), target.client("sagemaker-runtime")
     run_id = submit_generated(
-        cloud, folder, "scoring", users=USERS, movies=MOVIES, ratings=RATINGS, hyperparameters={"num-epochs": 5, "seeds": 1}
+        cloud,
+        folder,
+        "scoring",
+        users=USERS,
+        movies=MOVIES,
+        ratings=RATINGS,
+        hyperparameters={"num-epochs": 5, "seeds": 1},
     )
     endpoint = finished_run(client, run_id)["endpoint"]
     batch = write_pairs(folder / "pairs.csv", count)

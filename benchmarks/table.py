@@ -1,7 +1,7 @@
 """Renders the README's table of figures from ``benchmarks/results/*.json``.
 
-    make bench-table            rewrites the table between the markers in README.md
-    make bench-table ARGS=--check   fails if the README is not current
+make bench-table            rewrites the table between the markers in README.md
+make bench-table ARGS=--check   fails if the README is not current
 """
 
 from __future__ import annotations

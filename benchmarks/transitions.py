@@ -68,8 +68,12 @@ def ended_jobs(sagemaker: Any) -> dict[str, datetime]:
     """End time of every job that succeeded."""
     processing = sagemaker.get_paginator("list_processing_jobs").paginate(StatusEquals="Completed")
     training = sagemaker.get_paginator("list_training_jobs").paginate(StatusEquals="Completed")
-    jobs = {j["ProcessingJobName"]: j["ProcessingEndTime"] for page in processing for j in page["ProcessingJobSummaries"]}
-    return jobs | {j["TrainingJobName"]: j["TrainingEndTime"] for page in training for j in page["TrainingJobSummaries"]}
+    jobs = {
+        j["ProcessingJobName"]: j["ProcessingEndTime"] for page in processing for j in page["ProcessingJobSummaries"]
+    }
+    return jobs | {
+        j["TrainingJobName"]: j["TrainingEndTime"] for page in training for j in page["TrainingJobSummaries"]
+    }
 
 
 def gaps_of(sagemaker: Any, run: Mapping[str, Any]) -> list[float]:
@@ -154,8 +158,7 @@ def cold_import_milliseconds(tries: int = 7) -> dict[str, float]:
     layer = str(FUNCTIONS.parent / "layers" / "shared")
     return {
         folder.name: statistics.median(
-            float(subprocess.check_output([sys.executable, "-c", script, str(folder), layer]))
-            for _ in range(tries)
+            float(subprocess.check_output([sys.executable, "-c", script, str(folder), layer])) for _ in range(tries)
         )
         for folder in sorted(path.parent for path in FUNCTIONS.glob("*/handler.py"))
     }

@@ -22,44 +22,39 @@ with warnings.catch_warnings():  # torch says once per process that CSR is in be
     torch.eye(1).to_sparse_csr()
 
 IntArray = npt.NDArray[np.integer[Any]]
+FloatArray = npt.NDArray[np.float32]
 
 
-class CsrPair:
-    """A sparse matrix [rows, columns] and its transpose, both CSR float32."""
+class EdgeMatrix:
+    """A sparse matrix [rows, columns] with one entry per edge, and its transpose; both CSR, float32.
 
-    __slots__ = ("matrix", "transpose")
-
-    def __init__(self, matrix: Tensor, transpose: Tensor) -> None:
-        """Keep both; the caller vouches that they match."""
-        self.matrix = matrix
-        self.transpose = transpose
-
-
-class Adjacency:
-    """The pattern of a sparse matrix with one entry per edge, and its transpose; values come later.
-
-    Two edges between the same nodes stay two entries, so that one can be masked without the other.
+    Two edges between the same nodes stay two entries, so that one can be hidden without the other.
     """
 
-    def __init__(self, rows: IntArray, columns: IntArray, shape: tuple[int, int]) -> None:
-        """`rows`, `columns`: int [E], the end points of edge e; `shape`: (number of rows, number of
-        columns)."""
-        self.shape = shape
-        self._pointers, self._indices, self._order = _compress(rows, columns, shape[0])
-        self._t_pointers, self._t_indices, self._t_order = _compress(columns, rows, shape[1])
+    def __init__(self, rows: IntArray, columns: IntArray, values: FloatArray, shape: tuple[int, int]) -> None:
+        """`rows`, `columns` int [E]: the end points of edge e; `values` float32 [E]: its entry."""
+        self._values = torch.from_numpy(values)
+        self.matrix, self._entries, self._place = _compress(rows, columns, values, shape)
+        self.transpose, self._t_entries, self._t_place = _compress(columns, rows, values, shape[::-1])
 
-    def with_values(self, values: Tensor) -> CsrPair:
-        """The matrix whose entry of edge e is `values[e]` (float32 [E], in the order of the edges)."""
-        rows, columns = self.shape
-        return CsrPair(
-            _csr(self._pointers, self._indices, values[self._order], (rows, columns)),
-            _csr(self._t_pointers, self._t_indices, values[self._t_order], (columns, rows)),
-        )
+    def hide(self, edges: Tensor) -> None:
+        """Set the entries of `edges` (int64 [m]) to zero, in place, until `show`."""
+        self._entries[self._place[edges]] = 0
+        self._t_entries[self._t_place[edges]] = 0
+
+    def show(self, edges: Tensor) -> None:
+        """Undo `hide`."""
+        values = self._values[edges]
+        self._entries[self._place[edges]] = values
+        self._t_entries[self._t_place[edges]] = values
 
 
-def aggregate(pair: CsrPair, x: Tensor) -> Tensor:
-    """`pair.matrix @ x` for dense `x` float32 [columns, d]; the gradient flows into `x` only."""
-    return cast(Tensor, _aggregate(pair.matrix, pair.transpose, x))
+def aggregate(edges: EdgeMatrix, x: Tensor) -> Tensor:
+    """`edges.matrix @ x` for dense `x` float32 [columns, d]; the gradient flows into `x` only.
+
+    What is hidden must not change between this and the backward pass.
+    """
+    return cast(Tensor, _aggregate(edges.matrix, edges.transpose, x))
 
 
 def gather(x: Tensor, index: Tensor) -> Tensor:
@@ -101,12 +96,19 @@ _aggregate: Callable[..., Any] = _Aggregate.apply
 _gather: Callable[..., Any] = _Gather.apply
 
 
-def _compress(rows: IntArray, columns: IntArray, count: int) -> tuple[Tensor, Tensor, Tensor]:
+def _compress(
+    rows: IntArray, columns: IntArray, values: FloatArray, shape: tuple[int, int]
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The CSR matrix, its entries (a view: writing there changes the matrix), and where edge e's entry is."""
     order = np.lexsort((columns, rows))
-    pointers = np.zeros(count + 1, np.int32)
-    np.cumsum(np.bincount(rows, minlength=count), out=pointers[1:])
+    place = np.empty(len(order), np.int64)
+    place[order] = np.arange(len(order))
+    pointers = np.zeros(shape[0] + 1, np.int32)
+    np.cumsum(np.bincount(rows, minlength=shape[0]), out=pointers[1:])
     indices = np.ascontiguousarray(columns[order], dtype=np.int32)
-    return torch.from_numpy(pointers), torch.from_numpy(indices), torch.from_numpy(order)
+    entries = torch.from_numpy(values[order])
+    matrix = _csr(torch.from_numpy(pointers), torch.from_numpy(indices), entries, shape)
+    return matrix, matrix.values(), torch.from_numpy(place)
 
 
 def _csr(pointers: Tensor, indices: Tensor, values: Tensor, shape: tuple[int, int]) -> Tensor:

@@ -89,23 +89,41 @@ def started_at(pid: int) -> str | None:
     return answer.stdout.strip() or None
 
 
-def stop(pid_file: Path, *, grace: float) -> bool:
+def stop(pid_file: Path, *, grace: float, patience: float = 5.0) -> bool:
     """End the recorded process and say whether one ran.
 
-    It is asked first; after `grace` seconds it is killed, with all that it started.
+    It is asked first. After `patience` seconds its children are killed, so that a daemon that waits for one of them
+    can end in order; after `grace` seconds it is killed itself.
     """
     pid = running(pid_file)
     if pid is None:
         return False
     with contextlib.suppress(ProcessLookupError):
         os.kill(pid, signal.SIGTERM)
-    wait_until(lambda: not alive(pid), grace)
+    if not wait_until(lambda: not alive(pid), min(patience, grace)):
+        # Again and again: until it ends, it may start others.
+        wait_until(lambda: not alive(pid) or _kill_children(pid), grace - patience)
     # The process itself, if it did not listen, and what it left behind: a daemon leads a process group of its own.
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(pid, signal.SIGKILL)
     wait_until(lambda: not alive(pid), grace)
     pid_file.unlink(missing_ok=True)
     return True
+
+
+def _kill_children(leader: int) -> bool:
+    """Kill the other processes of the daemon's process group. Always False: there may be more of them."""
+    listing = subprocess.run(
+        ["ps", "-A", "-o", "pid=,pgid="],  # noqa: S607 - ps is wherever PATH says
+        capture_output=True,
+        text=True,
+        check=False,
+    ).stdout
+    for pid, group in (map(int, line.split()) for line in listing.splitlines()):
+        if group == leader and pid != leader:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, signal.SIGKILL)
+    return False
 
 
 def wait_until(condition: Callable[[], bool], limit: float) -> bool:

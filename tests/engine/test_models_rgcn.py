@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -103,7 +104,7 @@ def test_other_edge_types_tell_about_nodes_that_have_few_ratings() -> None:
     joined = make_graph(nodes, {RATED: (s.tolist(), d.tolist()), **extra}, label.tolist(), split.tolist())
 
     # WHEN both are learnt
-    options = {"num_epochs": "60", "num_hidden": "8", "lr": "0.02", "regularization_coef": "0.3"}
+    options: dict[str, Any] = {"num_epochs": "60", "num_hidden": "8", "lr": "0.02", "regularization_coef": "0.3"}
     errors = [rmse(predict(fit(g, **options), g, Split.TEST), g) for g in (alone, joined)]
 
     # THEN the edges to studios pay

@@ -123,13 +123,14 @@ def test_it_shows_the_headline_beside_the_baselines_and_all_charts() -> None:
 @pytest.mark.parametrize("field", ["name", "edge", "property", "model", "run_id", "hyperparameter", "stage"])
 def test_text_from_the_user_is_escaped_wherever_it_appears(field: str) -> None:
     edge = [NASTY, "rated", NASTY] if field == "edge" else ["user", "rated", "movie"]
-    changes: dict[str, Any] = {
+    possible: dict[str, dict[str, Any]] = {
         "name": {"name": NASTY},
         "model": {"model": NASTY},
         "run_id": {"run_id": NASTY},
         "hyperparameter": {"hyperparameters": {NASTY: NASTY}},
         "stage": {"timeline": [StageSpan(NASTY, NASTY, START, START)]},
-    }.get(field, {})
+    }
+    changes = possible.get(field, {})
     wanted = NASTY if field == "property" else "rating"
     html = render_report(make_data(target={"edge": edge, "property": wanted, "type": "regression"}, **changes))
     assert "<script" not in html

@@ -82,6 +82,25 @@ def test_a_daemon_that_ignores_the_request_is_killed_with_its_children(home: Hom
     assert daemon.wait_until(lambda: not still_runs(child), 5)
 
 
+def test_a_daemon_that_waits_for_a_stuck_child_ends_in_order_once_the_child_is_killed(home: Home) -> None:
+    # GIVEN a daemon that, asked to end, waits for a child that never ends, and then saves
+    script = (
+        "import signal, subprocess, sys\n"
+        "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'])\n"
+        "def end(*_):\n"
+        "    child.wait(); print('saved', flush=True); sys.exit(0)\n"
+        "signal.signal(signal.SIGTERM, end)\n"
+        "print('up', flush=True)\n"
+        "while True: signal.pause()\n"
+    )
+    start_sleeper(home, script)
+    log = home.logs / "sleeper.log"
+    assert daemon.wait_until(lambda: log.read_text() == "up\n", 10)
+    # WHEN it is stopped, THEN it had the time to save.
+    assert daemon.stop(home.pid_file("sleeper"), grace=20, patience=0.2) is True
+    assert log.read_text() == "up\nsaved\n"
+
+
 @pytest.mark.parametrize(
     "content", ["", "nonsense", '{"pid": 0, "started": "1"}', '{"pid": 4194304000, "started": "1"}']
 )

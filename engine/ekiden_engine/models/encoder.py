@@ -10,14 +10,15 @@ bases; with the target edges as the only relation it is SVD++ (Koren 2008) on bo
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ekiden_engine.kernels import Adjacency, CsrPair, IntArray, aggregate
+from ekiden_engine.kernels import EdgeMatrix, IntArray, aggregate
 from ekiden_engine.models.base import FloatArray
 from ekiden_engine.models.optimizer import Parameter
 
@@ -58,22 +59,14 @@ class Relation:
         self.target = given.target
         self.count = given.count
         self.features = None if given.features is None else torch.from_numpy(given.features)
-        self._adjacency = Adjacency(given.rows, given.columns, (nodes, given.count))
         plain = normalised(given.rows, nodes)
         values = plain if given.weights is None else plain * given.weights
-        self._carries_label = given.weights is not None
-        self._values = torch.from_numpy(values)
-        self._whole = self._adjacency.with_values(self._values)
+        self.edges = EdgeMatrix(given.rows, given.columns, values, (nodes, given.count))
+        self.carries_label = given.weights is not None
         exposure = np.bincount(given.columns, plain**2 * degree[given.rows], given.count)
         self.exposure = torch.from_numpy(exposure.astype(np.float32))
         """How strongly the target's training edges pull at each neighbour's message, [count]; its degree, in
         the target relation."""
-
-    def pair(self, visible: Tensor | None) -> CsrPair:
-        """The matrix; edges with `visible` 0 (float32 [E]) are hidden if the relation carries labels."""
-        if visible is None or not self._carries_label:
-            return self._whole
-        return self._adjacency.with_values(self._values * visible)
 
 
 def normalised(rows: IntArray, nodes: int) -> FloatArray:
@@ -138,10 +131,23 @@ class Encoder:
             parameter.value.requires_grad_()
         return found
 
-    def encode(self, visible: Tensor | None = None) -> Tensor:
-        """Vectors and, in the last column, biases: float32 [n, width + 1]; for `visible` see
-        `Relation.pair`."""
-        learnt, told = self._parts(visible)
+    @contextmanager
+    def hiding(self, edges: Tensor) -> Iterator[None]:
+        """While entered, the target's `edges` (int64 [m]) are not in the relations that carry labels.
+
+        Predicting an edge from its own label would teach nothing. In the label-free relation it stays: to
+        know that an edge exists is what the model will be asked with.
+        """
+        carriers = [relation.edges for relation in self.relations if relation.carries_label]
+        for carrier in carriers:
+            carrier.hide(edges)
+        yield
+        for carrier in carriers:
+            carrier.show(edges)
+
+    def encode(self) -> Tensor:
+        """Vectors and, in the last column, biases: float32 [n, width + 1]."""
+        learnt, told = self._parts()
         return learnt if told is None else learnt + told
 
     def encode_inductive(self) -> Tensor:
@@ -151,7 +157,7 @@ class Encoder:
         The last row is the mean node, the stand-in for nodes outside the graph. Without this, a new node's
         vector would lack what every trained node has, and its score would lean to one side.
         """
-        learnt, told = self._parts(None)
+        learnt, told = self._parts()
         trained = self.degree > 0
         if bool(trained.any()):
             learnt = learnt + (~trained).float()[:, None] * learnt[trained].mean(0)
@@ -159,7 +165,7 @@ class Encoder:
         mean = whole[trained].mean(0) if bool(trained.any()) else torch.zeros(whole.shape[1])
         return torch.cat([whole, mean[None]])
 
-    def _parts(self, visible: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    def _parts(self) -> tuple[Tensor, Tensor | None]:
         """What the target's edges teach about each node, and what its features and other neighbours tell."""
         learnt = self.free
         told = None if self._x is None or self.project is None else self._x @ self.project
@@ -167,7 +173,7 @@ class Encoder:
             message = table
             if relation.features is not None and projection is not None:
                 message = table + relation.features @ projection
-            found = aggregate(relation.pair(visible), message)
+            found = aggregate(relation.edges, message)
             if relation.target:
                 learnt = learnt + found
             else:

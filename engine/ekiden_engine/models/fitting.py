@@ -116,17 +116,17 @@ def fit_member(
 
     for epoch in range(1, epochs + 1):
         squared = 0.0
-        for batch in torch.split(torch.randperm(len(train), generator=generator), batch_size):
-            visible = torch.ones(len(train))
-            visible[batch] = 0
-            s = gather(encoders[0].encode(visible), source[batch])
-            t = gather(encoders[1].encode(visible), dest[batch])
-            if dropout:
-                keep = torch.rand(len(batch), width, generator=generator) >= dropout
-                s = torch.cat([s[:, :-1] * keep / (1 - dropout), s[:, -1:]], 1)
-            loss = functional.mse_loss(_decode(s, t), unit[batch])
+        for shuffled in torch.split(torch.randperm(len(train), generator=generator), batch_size):
+            batch = shuffled.sort().values  # neighbours in memory
+            with encoders[0].hiding(batch), encoders[1].hiding(batch):
+                s = gather(encoders[0].encode(), source[batch])
+                t = gather(encoders[1].encode(), dest[batch])
+                if dropout:
+                    keep = torch.rand(len(batch), width, generator=generator) >= dropout
+                    s = torch.cat([s[:, :-1] * keep / (1 - dropout), s[:, -1:]], 1)
+                loss = functional.mse_loss(_decode(s, t), unit[batch])
+                loss.backward()  # type: ignore[no-untyped-call]
             squared += float(loss.detach()) * len(batch)
-            loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
         optimizer.lr = lr * 0.5 ** (epoch // HALVE_EVERY)
         with torch.no_grad():

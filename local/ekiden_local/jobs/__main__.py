@@ -6,6 +6,7 @@ import argparse
 import logging
 import os
 import signal
+import socket
 import sys
 import threading
 from pathlib import Path
@@ -21,7 +22,6 @@ _log = logging.getLogger("ekiden_local.jobs")
 def main(arguments: list[str] | None = None) -> int:
     """Run the service until SIGTERM or SIGINT. Returns the exit code: 0, or 2 for wrong usage."""
     parser = _parser()
-    import faulthandler; faulthandler.enable()
     options = parser.parse_args(arguments)
     logging.basicConfig(level=options.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     logging.getLogger("botocore").setLevel(logging.WARNING)
@@ -33,12 +33,15 @@ def main(arguments: list[str] | None = None) -> int:
     except (ValueError, HomeInUse, OSError) as error:
         sys.stderr.write(f"ekiden_local.jobs: {error}\n")
         return _USAGE
-    done = threading.Event()
+    # A descriptor and not an Event: a handler that runs while the main thread enters Event.wait() deadlocks on its lock.
+    told, wake = socket.socketpair()
+    wake.setblocking(False)
+    signal.set_wakeup_fd(wake.fileno())
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: done.set())
+        signal.signal(number, lambda *_: None)
     threading.Thread(target=service.serve, name="http", daemon=True).start()
     _log.info("listening on http://%s:%d, home %s", options.host, service.port, options.home)
-    done.wait()
+    told.recv(1)
     service.close()
     return 0
 
