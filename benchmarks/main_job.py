@@ -27,13 +27,13 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+
+from benchmarks.common import Row, write
 from ekiden_cli.movielens import convert
 from ekiden_engine.evaluation import evaluate
 from ekiden_engine.graph import EncodedGraph
 from ekiden_engine.models import make_trainer
 from ekiden_engine.models.base import CurvePoint
-
-from benchmarks.common import Row, write
 
 ROOT = Path(__file__).resolve().parent.parent
 RMSE_GOAL, SECONDS_GOAL = 0.905, 60.0

@@ -22,9 +22,9 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pacsv
+
 from ekiden.contracts.spec import PipelineSpec
 from ekiden.contracts.training_data import CONFIGURATION_FILE
-
 from ekiden_engine.csv_stream import gathered
 from ekiden_engine.duplicates import IdColumn, Place
 from ekiden_engine.errors import BadData, quoted

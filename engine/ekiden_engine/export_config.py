@@ -17,7 +17,6 @@ from ekiden.contracts.training_data import (
     NodeFileConfig,
     TrainingDataConfiguration,
 )
-
 from ekiden_engine.errors import BadData, quoted
 from ekiden_engine.graph_stats import EdgeType, PropertyStats, TypeStats, edge_text
 from ekiden_engine.gremlin_csv import ValueType

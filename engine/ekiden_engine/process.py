@@ -15,9 +15,9 @@ from typing import Final, TypeVar
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+
 from ekiden.contracts.spec import PipelineSpec
 from ekiden.contracts.training_data import EdgeFileConfig, FeatureConfig, LabelConfig, NodeFileConfig
-
 from ekiden_engine.errors import BadData, quoted
 from ekiden_engine.features import SUPPORTED, FeatureBook, FittedEncoder, fit_encoder
 from ekiden_engine.features.encoders import EdgeEncoders, side_by_side

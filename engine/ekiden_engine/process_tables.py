@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+
 from ekiden.contracts.base import DocumentError
 from ekiden.contracts.training_data import (
     CONFIGURATION_FILE,
@@ -18,7 +19,6 @@ from ekiden.contracts.training_data import (
     TrainingDataConfiguration,
     parse_training_data,
 )
-
 from ekiden_engine.csv_stream import gathered, line_of, read_header, stream_csv
 from ekiden_engine.errors import BadData, quoted
 from ekiden_engine.graph import NodeSet

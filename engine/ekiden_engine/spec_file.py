@@ -6,7 +6,6 @@ import json
 from pathlib import Path
 
 from ekiden.contracts.spec import PipelineSpec, SpecError, parse_spec
-
 from ekiden_engine.errors import BadData
 
 

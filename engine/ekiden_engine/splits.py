@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-from ekiden.contracts.training_data import CustomSplitFiles
 
+from ekiden.contracts.training_data import CustomSplitFiles
 from ekiden_engine.csv_stream import line_of, read_header, stream_csv
 from ekiden_engine.errors import BadData, quoted
 from ekiden_engine.graph import EdgeType, NodeSet, Split, SplitArray

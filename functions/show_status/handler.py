@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from pydantic import BaseModel
+
 from ekiden.domain.model import RunStatus, Stage
 from ekiden.runtime.container import Container, container
 from ekiden.runtime.http import Reply, answer, query_choice, query_integer, query_text
 from ekiden.runtime.observability import logger
-from pydantic import BaseModel
 
 
 @logger.inject_lambda_context(clear_state=True)

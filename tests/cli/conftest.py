@@ -15,9 +15,9 @@ from typing import Any
 import boto3
 import pytest
 from botocore.config import Config
-from ekiden_cli.generate import generate
 from typer.testing import CliRunner, Result
 
+from ekiden_cli.generate import generate
 from tests.cli.fake_api import FakeApi
 
 ROOT = Path(__file__).resolve().parents[2]

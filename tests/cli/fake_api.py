@@ -17,9 +17,10 @@ from urllib.parse import parse_qs, unquote, urlsplit
 from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
+from pydantic import ValidationError
+
 from ekiden.contracts import api as models
 from ekiden.contracts.spec import SpecError, parse_spec
-from pydantic import ValidationError
 
 BEGAN = datetime(2026, 11, 20, 10, 0, 0, tzinfo=UTC)
 STAGES = ("export", "process", "train", "deploy")

@@ -6,10 +6,10 @@ import dataclasses
 from pathlib import Path
 
 import pytest
+
 from ekiden_cli.api import ApiClient
 from ekiden_cli.errors import CliError, Exit
 from ekiden_cli.target import Target, resolve
-
 from tests.cli.conftest import BUCKET, free_port
 from tests.cli.fake_api import FakeApi, success
 

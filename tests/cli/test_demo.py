@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import Result
+
 from ekiden_cli.commands import cloud as cloud_commands
 from ekiden_cli.demo import CANDIDATES, UNKNOWN_USER, Prediction, best, choose_pairs, make_graph, read_titles
 from ekiden_cli.errors import CliError
 from ekiden_cli.generate import generate
-from typer.testing import Result
-
 from tests.cli.conftest import BUCKET
 from tests.cli.fake_api import EVALUATION, FakeApi, run_view
 

@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+
 from ekiden.contracts.spec import load_spec
 from ekiden_cli.generate import generate
 from ekiden_cli.graphs import read_spec

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from ekiden_cli.generate import GENRES, Ratings, generate, sample
 from numpy.typing import NDArray
+
+from ekiden_cli.generate import GENRES, Ratings, generate, sample
 
 Floats = NDArray[np.float64]
 USERS, MOVIES, RATINGS = 1000, 1200, 60_000

@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
+
 from ekiden_cli.delimited import BadInput
 from ekiden_cli.graphs import read_spec
 from ekiden_cli.movielens import convert

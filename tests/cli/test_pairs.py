@@ -11,14 +11,14 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from ekiden_cli.delimited import BadInput
 from ekiden_cli.errors import CliError
 from ekiden_cli.gremlin import join_rows, write_rows
 from ekiden_cli.pairs import ResultWriter, canonical, is_parquet, merge
 from ekiden_cli.target import Target
-from hypothesis import given, settings
-from hypothesis import strategies as st
-
 from tests.cli.conftest import BUCKET, KEYS
 
 cells = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x00"), max_size=8)

@@ -102,10 +102,11 @@ def test_interrupting_leaves_the_run_and_says_how_to_come_back(
 
 
 def test_the_live_view_shows_stages_jobs_and_the_last_line(cloud: Path, api: FakeApi) -> None:
+    from rich.console import Console
+
     from ekiden_cli.api import ApiClient
     from ekiden_cli.target import resolve
     from ekiden_cli.watch import follow
-    from rich.console import Console
 
     api.runs[RUN] = success(RUN)
     api.lines[RUN] = [line("train", 1, "epoch 9/60")]

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+
 from ekiden_cli.errors import CliError
 from ekiden_cli.target import home, resolve
-
 from tests.cli.conftest import BUCKET, free_port, write_state
 from tests.cli.fake_api import FakeApi
 

@@ -16,12 +16,12 @@ from typing import Any
 import boto3
 import pytest
 from botocore.config import Config
+from moto import mock_aws
+
 from ekiden.adapters.dynamodb_client import Table
 from ekiden_local import daemon
 from ekiden_local import ministack as local
 from ekiden_local.state import ACCESS_KEY, REGION, SECRET_KEY, Home
-from moto import mock_aws
-
 from tests.fakes.functions import ROOT
 from tests.fakes.template import table_definition
 

@@ -8,6 +8,7 @@ from datetime import timedelta
 from typing import Any, Protocol
 
 import pytest
+
 from ekiden.adapters.dynamodb_client import decode
 from ekiden.adapters.dynamodb_ledger import DynamoDBLedger
 from ekiden.domain.model import Failure, JobKind, JobRef, Run, RunStatus, Stage, StageStatus
@@ -22,7 +23,6 @@ from ekiden.domain.transitions import (
 )
 from ekiden.errors import Conflict, LostRace
 from ekiden.ports import Ledger
-
 from tests.contract.conftest import Aws
 from tests.fakes import NOW, InMemoryLedger
 

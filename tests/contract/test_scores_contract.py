@@ -7,12 +7,12 @@ from dataclasses import replace
 from typing import Any, Protocol
 
 import pytest
+
 from ekiden.adapters.dynamodb_scores import DynamoDBScoreLedger
 from ekiden.domain.model import Failure
 from ekiden.domain.scores import PairsFile, PartCounts, ScoreRequest, ScoreStatus
 from ekiden.errors import Conflict, LostRace, NotFound
 from ekiden.ports import ScoreLedger
-
 from tests.contract.conftest import Aws
 from tests.fakes import NOW, FakeClock, InMemoryScoreLedger
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from ekiden_local import supervisor
 
+from ekiden_local import supervisor
 from tests.e2e.support import Embedded, Trained
 
 

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 import boto3
 import pytest
+
 from ekiden_cli.api import ApiClient
 from ekiden_cli.target import Target, resolve
 from ekiden_local.state import Cloud

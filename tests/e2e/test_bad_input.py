@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 import yaml
-from ekiden_cli.errors import CliError
 
+from ekiden_cli.errors import CliError
 from tests.e2e.support import Answer, Embedded, Trained
 
 USERS = "~id,~label,age:Int\nu1,user,30\nu2,user,40\nu3,user,25\n"

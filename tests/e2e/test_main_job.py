@@ -10,8 +10,8 @@ import pyarrow.csv as pc
 import pyarrow.parquet as pq
 import pytest
 import urllib3
-from ekiden_cli.errors import CliError
 
+from ekiden_cli.errors import CliError
 from tests.e2e.support import Embedded, Trained, until
 
 

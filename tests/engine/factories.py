@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+
 from ekiden.contracts.spec import PipelineSpec, parse_spec
 from ekiden_engine.export import export_graph
 from ekiden_engine.graph import EdgeSet, EncodedGraph, NodeSet, Split, Target

@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+
 from ekiden_engine.graph import EdgeSet, EncodedGraph, NodeSet, Split, Target
 from ekiden_engine.mlroot import MlRoot
 from ekiden_engine.models import make_trainer
 from ekiden_engine.models.base import CurvePoint, Fit
-
 from tests.engine.factories import make_document, make_encoded_graph
 
 QUICK: Mapping[str, str] = {"num-hidden": "4", "num-epochs": "4", "seeds": "1", "regularization-coef": "1"}

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from ekiden_engine import cli
 from ekiden_engine.cli import main, run_command
 from ekiden_engine.errors import BadData, ExitCode, Temporary, quoted

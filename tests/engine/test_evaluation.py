@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+
 from ekiden_engine.evaluation import Metrics, evaluate, write_predictions
 from ekiden_engine.graph import Split
-
 from tests.engine.factories import make_encoded_graph
 from tests.engine.model_factories import fit, make_graph
 

@@ -7,10 +7,10 @@ import json
 from pathlib import Path
 
 import pytest
+
 from ekiden.contracts.training_data import parse_training_data
 from ekiden_engine.cli import run_command
 from ekiden_engine.errors import BadData
-
 from tests.engine.factories import (
     MOVIES,
     RATED,

@@ -7,12 +7,13 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from ekiden.contracts.training_data import FeatureConfig
-from ekiden_engine.features import FittedEncoder, encoder_from_json, fit_encoder
-from ekiden_engine.numbers import BadValue
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
+
+from ekiden.contracts.training_data import FeatureConfig
+from ekiden_engine.features import FittedEncoder, encoder_from_json, fit_encoder
+from ekiden_engine.numbers import BadValue
 
 
 def column(*values: str | None) -> pa.ChunkedArray:

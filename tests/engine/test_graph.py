@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
-from ekiden_engine.errors import BadData
-from ekiden_engine.graph import EdgeSet, EncodedGraph, NodeSet, Split, Target
-from ekiden_engine.mapping import file_stems
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ekiden_engine.errors import BadData
+from ekiden_engine.graph import EdgeSet, EncodedGraph, NodeSet, Split, Target
+from ekiden_engine.mapping import file_stems
 from tests.engine.factories import EDGE, make_encoded_graph
 
 LABELS = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=12)

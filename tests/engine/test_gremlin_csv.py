@@ -6,9 +6,9 @@ import gzip
 from pathlib import Path
 
 import pytest
+
 from ekiden_engine.errors import BadData
 from ekiden_engine.gremlin_csv import ValueType, find_files
-
 from tests.engine.factories import MOVIES, RATED, USERS, write_files
 
 

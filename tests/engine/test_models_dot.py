@@ -6,10 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.numpy import load_file, save_file
+
 from ekiden_engine.errors import BadData
 from ekiden_engine.models.baselines import BiasBaseline
 from ekiden_engine.models.dot import CHUNK, FILE, DotPredictor, Side
-from safetensors.numpy import load_file, save_file
 
 
 def make_predictor(sources: int = 3, dests: int = 4, width: int = 2, seed: int = 0) -> DotPredictor:

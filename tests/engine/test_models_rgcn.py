@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from ekiden_engine.errors import BadData
 from ekiden_engine.graph import EncodedGraph, Split
 from ekiden_engine.models.dot import DotPredictor
-
 from tests.engine.factories import EDGE, make_encoded_graph
 from tests.engine.model_factories import Recorder, fit, make_graph, predict, rmse
 

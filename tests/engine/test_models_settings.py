@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from ekiden_engine.errors import BadData
 from ekiden_engine.models import make_trainer, predictor_class
 from ekiden_engine.models.rgcn import RgcnSettings

@@ -8,15 +8,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from ekiden_engine.cli import run_command
 from ekiden_engine.errors import BadData
 from ekiden_engine.features import FeatureBook
 from ekiden_engine.graph import EncodedGraph, Split
 from ekiden_engine.process import process_graph
 from ekiden_engine.splits import split_by_rate
-from hypothesis import given, settings
-from hypothesis import strategies as st
-
 from tests.engine.factories import (
     EDGE,
     RATED,

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from ekiden_engine import report_charts as charts
 from ekiden_engine.evaluation import HeldOut
 from ekiden_engine.models.base import Curve, CurvePoint

@@ -16,11 +16,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from ekiden_engine.cli import run_command
 from ekiden_engine.errors import BadData, Temporary
 from ekiden_engine.manifest import write_manifest
 from ekiden_engine.serve import MAX_BODY, ModelServer, _port
-
 from tests.engine.model_factories import make_train_job
 from tests.engine.test_serve_formats import make_scorer, payload
 

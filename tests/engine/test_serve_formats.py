@@ -11,6 +11,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from ekiden_engine.model_folder import LoadedModel, ModelConfig
 from ekiden_engine.models.dot import DotPredictor, Side
 from ekiden_engine.serving import ALL_STATUSES, IdIndex, PairScorer, Scores
@@ -23,8 +26,6 @@ from ekiden_engine.serving_formats import (
     format_scores,
     parse_pairs,
 )
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 ODD = ["with,comma", 'with "quote"', "日本", " space "]
 USERS = ["u0", "u1", "u2", *ODD]

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+
 from ekiden_engine.cli import run_command
 from ekiden_engine.errors import BadData
 from ekiden_engine.manifest import check_manifest
@@ -22,7 +23,6 @@ from ekiden_engine.model_folder import load_model
 from ekiden_engine.models.base import CurvePoint
 from ekiden_engine.termination import StopRequest
 from ekiden_engine.train import JobProgress
-
 from tests.engine.factories import make_encoded_graph
 from tests.engine.model_factories import QUICK, make_train_job
 

@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 import pytest
+
 from ekiden.contracts.base import DocumentError
 from ekiden.contracts.training_data import parse_training_data
 

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator, Sequence
 from ekiden.domain.model import JobKind
 from ekiden.errors import ContractViolation, NotFound, Permanent
 from ekiden.ports import Answer, JobLogLine, OutboxItem, StoredObject
-
 from tests.fakes.faults import Faults, io
 
 CHUNK = 64 * 1024

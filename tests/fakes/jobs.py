@@ -10,7 +10,6 @@ from ekiden.domain.model import Attempt, AttemptStatus, Failure, JobKind, JobRef
 from ekiden.domain.transitions import JobStatus
 from ekiden.errors import NotReadyYet, StageRejected
 from ekiden.ports import Clock, Deployment, Job, JobReport
-
 from tests.fakes.faults import Faults, io
 
 

@@ -10,7 +10,6 @@ from ekiden.domain.model import ACTIVE_ATTEMPT, Attempt, JobRef, Run, RunStatus,
 from ekiden.domain.transitions import Transition
 from ekiden.errors import Conflict, LostRace
 from ekiden.ports import HistoryEntry, OutboxItem, RunHeadline
-
 from tests.fakes.faults import Faults, io
 
 Address = tuple[str, Stage, int]

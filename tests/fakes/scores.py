@@ -10,7 +10,6 @@ from ekiden.domain.model import Failure
 from ekiden.domain.scores import TERMINAL_SCORE, PartCounts, ScoreRequest, ScoreStatus
 from ekiden.errors import Conflict, LostRace, NotFound
 from ekiden.ports import Clock, OutboxItem
-
 from tests.fakes.faults import Faults, io
 
 

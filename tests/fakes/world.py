@@ -9,7 +9,6 @@ from ekiden.application.plans import Deployed
 from ekiden.domain.model import Run, Stage
 from ekiden.domain.transitions import JobStatus
 from ekiden.runtime.container import Container
-
 from tests.fakes.events import SAMPLE_SPEC, bus_event, lambda_context, sqs_event
 from tests.fakes.faults import Faults
 from tests.fakes.functions import handler_of

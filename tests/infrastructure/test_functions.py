@@ -8,8 +8,8 @@ from dataclasses import fields
 from typing import Any
 
 import pytest
-from ekiden.runtime import settings
 
+from ekiden.runtime import settings
 from tests.infrastructure.stack import PROJECT, text, transformed, written
 
 FOLDERS = sorted(handler.parent.name for handler in (PROJECT / "functions").glob("*/handler.py"))

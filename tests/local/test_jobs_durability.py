@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ekiden_local.jobs.process import Child, Exit
 
+from ekiden_local.jobs.process import Child, Exit
 from tests.local.jobs_support import (
     BUCKET,
     EventLog,

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
+
 from ekiden_local.jobs.errors import ApiError, JobFailure
 from ekiden_local.jobs.events import Announcement, Outbox
 from ekiden_local.jobs.images import ENGINE, ImageTable, from_file, from_option
@@ -19,7 +20,6 @@ from ekiden_local.jobs.mlroot import algorithm_error, relocate
 from ekiden_local.jobs.records import JobRecord, Kind, Record, step
 from ekiden_local.jobs.s3 import extract, local_name
 from ekiden_local.jobs.shapes import check
-
 from tests.local.jobs_support import processing_request, training_request, wait_for
 
 

@@ -9,11 +9,11 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from ekiden_local import daemon, deploy, doctor, ministack, ports, processes, state, supervisor
 from ekiden_local.doctor import Status
 from ekiden_local.jobs.process import Child
 from ekiden_local.state import Cloud, CloudError, Home
-
 from tests.local.supervisor_support import start_sleeper, still_runs
 
 

@@ -21,6 +21,7 @@ from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 from botocore.exceptions import ClientError
+
 from ekiden_local import daemon, ports, supervisor
 from ekiden_local.deploy import client
 from ekiden_local.doctor import Status

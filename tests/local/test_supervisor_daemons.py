@@ -13,9 +13,9 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
+
 from ekiden_local import daemon, deploy, ministack, ports, state
 from ekiden_local.state import CloudError, Home
-
 from tests.local.supervisor_support import start_sleeper, still_runs
 
 LOOPBACK = "127.0.0.1"

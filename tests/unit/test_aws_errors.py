@@ -15,6 +15,7 @@ from botocore.exceptions import (
     ReadTimeoutError,
 )
 from botocore.retries import standard
+
 from ekiden.adapters import aws_errors
 from ekiden.adapters.aws_errors import MISSING, REFUSED, THROTTLED_OR_DOWN, message_of, translate, translated
 from ekiden.errors import ContractViolation, DependencyUnavailable, NotFound, Permanent, PipelineError, Transient

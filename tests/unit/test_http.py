@@ -8,6 +8,7 @@ import warnings
 from typing import Any
 
 import pytest
+
 from ekiden.contracts.api import MAX_BODY_BYTES, ErrorBody, RunAccepted
 from ekiden.domain.model import RunStatus
 from ekiden.errors import (
@@ -21,7 +22,6 @@ from ekiden.errors import (
     StageRejected,
 )
 from ekiden.runtime.http import answer, caller, is_http, json_body, query_choice, query_integer, query_text
-
 from tests.fakes.events import http_event
 
 

@@ -6,11 +6,11 @@ from datetime import timedelta
 from enum import StrEnum
 
 import pytest
+
 from ekiden.domain import model, scores
 from ekiden.domain.model import AttemptStatus, JobKind, RunStatus, Stage, StageStatus
 from ekiden.domain.scores import PairsFile, ScoreRequest, ScoreStatus
 from ekiden.domain.transitions import Plan, submit
-
 from tests.fakes import NOW
 
 GROUPS: list[tuple[type[StrEnum], list[frozenset[StrEnum]]]] = [

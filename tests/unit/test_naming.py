@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 from datetime import UTC, datetime
 
-from ekiden.domain import naming
-from ekiden.domain.model import Stage
 from hypothesis import given
 from hypothesis import strategies as st
+
+from ekiden.domain import naming
+from ekiden.domain.model import Stage
 
 SAGEMAKER = re.compile(r"[a-zA-Z0-9](-*[a-zA-Z0-9]){0,62}")
 NEPTUNE_ML_LIMIT = 48

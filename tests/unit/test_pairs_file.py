@@ -5,11 +5,12 @@ from __future__ import annotations
 import itertools
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from ekiden.application import pairs_file
 from ekiden.application.pairs_file import MAX_PART_BYTES, MAX_PART_ROWS, Part, cut, header_length
 from ekiden.errors import ContractViolation
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 LINES = st.lists(st.binary(max_size=12).map(lambda line: line.replace(b"\n", b"")), max_size=60)
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
+
 from ekiden.contracts.events import Envelope, PairsRange, ScorePairs
 from ekiden.errors import (
     AlreadyDone,
@@ -20,7 +21,6 @@ from ekiden.errors import (
     StageRejected,
 )
 from ekiden.runtime.queue import QueueConsumer, one_of
-
 from tests.fakes import FakeMessages
 from tests.fakes.events import bus_event, failed, sqs_event
 from tests.fakes.faults import Crash

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from ekiden.contracts.s3uri import S3Uri
 
 GOOD = [

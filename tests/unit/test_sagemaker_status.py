@@ -7,6 +7,7 @@ from typing import Any
 
 import botocore.session
 import pytest
+
 from ekiden.adapters import sagemaker_status as status
 from ekiden.domain.model import Failure
 from ekiden.domain.transitions import JobStatus

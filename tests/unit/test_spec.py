@@ -8,6 +8,7 @@ from typing import Any
 
 import jsonschema  # type: ignore[import-untyped]
 import pytest
+
 from ekiden.contracts.spec import (
     NumericalFeature,
     PipelineSpec,

@@ -6,6 +6,9 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from ekiden.domain import naming
 from ekiden.domain.model import (
     ACTIVE_ATTEMPT,
@@ -36,9 +39,6 @@ from ekiden.domain.transitions import (
     decide,
     submit,
 )
-from hypothesis import given, settings
-from hypothesis import strategies as st
-
 from tests.fakes import NOW
 
 PLAN = Plan("data", "movielens", timedelta(hours=2))

@@ -6,6 +6,7 @@ import time
 import tracemalloc
 
 import pytest
+
 from ekiden.contracts.base import DocumentError
 from ekiden.contracts.yaml_text import MAX_BYTES, MAX_DEPTH, load_yaml
 

@@ -7,9 +7,9 @@ from typing import Annotated, Literal, Self
 
 import numpy as np
 import pyarrow as pa
-from ekiden.contracts.training_data import FeatureConfig
 from pydantic import Field, model_validator
 
+from ekiden.contracts.training_data import FeatureConfig
 from ekiden_engine.features.base import Encoder, FloatMatrix, Imputer, fill_value
 from ekiden_engine.features.numerical import missing_value
 from ekiden_engine.numbers import BadValue, to_float64

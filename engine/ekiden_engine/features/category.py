@@ -7,9 +7,9 @@ from typing import Literal, Self
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from ekiden.contracts.training_data import FeatureConfig
 from pydantic import model_validator
 
+from ekiden.contracts.training_data import FeatureConfig
 from ekiden_engine.features.base import Encoder, FloatMatrix, split_cells
 from ekiden_engine.mapping import to_indices
 from ekiden_engine.numbers import BadValue

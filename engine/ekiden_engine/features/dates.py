@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-from ekiden.contracts.training_data import DATETIME_PARTS, DatetimePart, FeatureConfig
 
+from ekiden.contracts.training_data import DATETIME_PARTS, DatetimePart, FeatureConfig
 from ekiden_engine.features.base import Encoder, FloatMatrix
 from ekiden_engine.numbers import BadValue
 

@@ -7,9 +7,9 @@ from typing import Annotated, Final, Literal
 
 import numpy as np
 import pyarrow as pa
-from ekiden.contracts.training_data import FeatureConfig, FeatureKind
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
+from ekiden.contracts.training_data import FeatureConfig, FeatureKind
 from ekiden_engine.errors import BadData
 from ekiden_engine.features.base import FloatMatrix
 from ekiden_engine.features.bucket import BucketEncoder

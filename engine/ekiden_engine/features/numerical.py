@@ -7,9 +7,9 @@ from typing import Literal, Self
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-from ekiden.contracts.training_data import FeatureConfig
 from pydantic import model_validator
 
+from ekiden.contracts.training_data import FeatureConfig
 from ekiden_engine.features.base import Encoder, FloatMatrix, Imputer, fill_value, split_cells
 from ekiden_engine.numbers import BadValue, to_float64
 
