@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.common import Row, write
-from benchmarks.transitions import finished_run, submit_generated
+from benchmarks.transitions import finished_run, job_service, submit_generated
 from ekiden_cli.api import ApiClient
 from ekiden_cli.storage import upload_file
 from ekiden_cli.target import Target, resolve
@@ -112,7 +112,7 @@ def calls_per_second(runtime: Any, endpoint: str, body: bytes) -> float:
 def measure(cloud: Cloud, folder: Path, count: int) -> list[Row]:
     """The figures of one embedded cloud."""
     target = resolve(cloud.name)
-    client, runtime = ApiClient(target), target.client("sagemaker-runtime")
+    client, runtime = ApiClient(target), job_service(cloud, "sagemaker-runtime")
     run_id = submit_generated(
         cloud,
         folder,

@@ -20,7 +20,9 @@ import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
+
+import boto3
 
 from benchmarks.common import Row, write
 from benchmarks.handler_cpu import cpu_milliseconds
@@ -88,6 +90,17 @@ def gaps_of(sagemaker: Any, run: Mapping[str, Any]) -> list[float]:
     return [(start - end).total_seconds() for end, start in zip(ends, starts, strict=True)]
 
 
+def job_service(cloud: Cloud, service: Literal["sagemaker", "sagemaker-runtime"]) -> Any:
+    """A plain boto3 client of the cloud's job service."""
+    return boto3.client(
+        service,
+        endpoint_url=cloud.sagemaker_url,
+        region_name=cloud.region,
+        aws_access_key_id=cloud.access_key,
+        aws_secret_access_key=cloud.secret_key,
+    )
+
+
 def submit_generated(
     cloud: Cloud,
     folder: Path,
@@ -133,8 +146,7 @@ def finished_run(client: ApiClient, run_id: str) -> Mapping[str, Any]:
 
 def measure(cloud: Cloud, folder: Path, runs: int) -> tuple[list[float], list[float]]:
     """Transition times of the event path and of the poller, in seconds."""
-    target = resolve(cloud.name)
-    client, sagemaker = ApiClient(target), target.client("sagemaker")
+    client, sagemaker = ApiClient(resolve(cloud.name)), job_service(cloud, "sagemaker")
     poller = Poller(sagemaker)
     poller.start()
     gaps: list[float] = []

@@ -155,9 +155,10 @@ def _table(title: str, rows: Iterable[tuple[str, Any]]) -> str:
 def _foot(data: ReportData) -> str:
     training = data.evaluation["training"]
     run = data.evaluation["run_id"]
+    threads = "thread" if training["threads"] == 1 else "threads"
     parts = [
         *([f"Run {run}"] if run else []),
-        f"trained in {charts.duration(training['seconds'])} on {training['threads']} threads",
+        f"trained in {charts.duration(training['seconds'])} on {training['threads']} {threads}",
         *(["stopped on request before it was finished"] if training["stopped"] else []),
         f"seeds {', '.join(map(str, data.evaluation['seeds']))}",
     ]

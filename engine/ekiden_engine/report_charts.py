@@ -88,7 +88,7 @@ def degree_error(degree: npt.NDArray[np.int64], errors: dict[str, FloatArray], e
     values = [y for points in series.values() for _, y in points]
     plot = Plot((-0.5, len(present) - 0.5), (0, max(values) * 1.08))
     plot.y_axis("RMSE")
-    step = max(1, -(-len(present) // 8))
+    step = max(1, -(-len(present) // 6))
     marks = [(float(i), _bucket_name(int(b))) for i, b in enumerate(present) if i % step == 0]
     plot.x_axis(f"training edges of the {end}", marks)
     for css, (name, points) in reversed(list(zip(("a", "base"), series.items(), strict=False))):

@@ -63,10 +63,10 @@ figcaption { margin-top: 8px; color: var(--soft); font-size: .8125rem; text-wrap
   vertical-align: middle; }
 footer { margin-top: 24px; color: var(--soft); font-size: .8125rem; overflow-wrap: anywhere; }
 svg { display: block; width: 100%; height: auto; overflow: visible; }
-svg text { font-size: 12px; fill: var(--soft); }
+svg text { font-size: 13px; fill: var(--soft); }
 svg .mid { text-anchor: middle; }
 svg .end { text-anchor: end; }
-svg .note { font-size: 11.5px; }
+svg .note { font-size: 12.5px; }
 svg .strong { fill: var(--ink); }
 svg .rule { stroke: var(--line); fill: none; }
 svg .axis { stroke: var(--soft); fill: none; }

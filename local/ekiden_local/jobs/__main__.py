@@ -33,7 +33,7 @@ def main(arguments: list[str] | None = None) -> int:
     except (ValueError, HomeInUse, OSError) as error:
         sys.stderr.write(f"ekiden_local.jobs: {error}\n")
         return _USAGE
-    # A descriptor and not an Event: a handler that runs while the main thread enters Event.wait() deadlocks on its lock.
+    # A descriptor, not an Event: a handler that runs while the main thread enters Event.wait() deadlocks on its lock.
     told, wake = socket.socketpair()
     wake.setblocking(False)
     signal.set_wakeup_fd(wake.fileno())

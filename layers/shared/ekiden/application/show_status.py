@@ -195,11 +195,11 @@ def _log_line(attempt: Attempt, at: Any, message: str) -> api.LogLine:
 def _cursor(token: str | None) -> tuple[int, str | None]:
     if token is None:
         return 0, None
-    try:
-        position, inner = json.loads(token)
-        return max(0, int(position)), None if inner is None else str(inner)
-    except (ValueError, TypeError):
-        raise ContractViolation("next_token is not one that this API gave", code="INVALID_TOKEN") from None
+    with suppress(ValueError, RecursionError):
+        match json.loads(token):
+            case [int(position), str() | None as inner] if position >= 0:
+                return position, inner
+    raise ContractViolation("next_token is not one that this API gave", code="INVALID_TOKEN")
 
 
 def _scores_view(request: ScoreRequest) -> api.ScoresView:
