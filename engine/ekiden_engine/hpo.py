@@ -36,9 +36,9 @@ _TIERS: Final[dict[str, list[dict[str, Any]]]] = {
         {
             "param": "regularization-coef",
             "type": "float",
-            "range": [0.01, 10.0],
+            "range": [0.3, 10.0],
             "inc_strategy": "log",
-            "default": 0.1,
+            "default": 1.0,
         },
     ],
     "3-tier-param": [

@@ -11,8 +11,8 @@ import pytest
 from ekiden.adapters.aws_io import EventBridgeBus, S3Objects, SqsMessages
 from ekiden.errors import ContractViolation, NotFound, Permanent
 from ekiden.ports import EventBus, Messages, Objects, OutboxItem
-from tests.contract.conftest import Aws
 from tests.fakes import FakeBus, FakeMessages, FakeObjects
+from tests.fakes.aws import Aws
 
 
 @pytest.fixture

@@ -23,8 +23,8 @@ from ekiden.domain.transitions import (
 )
 from ekiden.errors import Conflict, LostRace
 from ekiden.ports import Ledger
-from tests.contract.conftest import Aws
 from tests.fakes import NOW, InMemoryLedger
+from tests.fakes.aws import Aws
 
 PLAN = Plan("ekiden-data", "movielens", timedelta(hours=1))
 

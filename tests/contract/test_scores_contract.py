@@ -13,8 +13,8 @@ from ekiden.domain.model import Failure
 from ekiden.domain.scores import PairsFile, PartCounts, ScoreRequest, ScoreStatus
 from ekiden.errors import Conflict, LostRace, NotFound
 from ekiden.ports import ScoreLedger
-from tests.contract.conftest import Aws
 from tests.fakes import NOW, FakeClock, InMemoryScoreLedger
+from tests.fakes.aws import Aws
 
 
 class Peek(Protocol):

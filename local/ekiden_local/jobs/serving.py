@@ -151,7 +151,8 @@ class Server:
                 own={"SM_MODEL_DIR": str(self._root / "model"), "SM_NUM_CPUS": str(os.cpu_count() or 1)},
                 user=self.deployment["environment"],
             )
-            | {"SAGEMAKER_BIND_TO_PORT": str(port)},
+            # Only the service itself calls it.
+            | {"SAGEMAKER_BIND_TO_PORT": str(port), "EKIDEN_BIND_TO_HOST": "127.0.0.1"},
             cwd=self._root,
             log=self._log_file,
         )

@@ -1,0 +1,280 @@
+"""What ``ports.Jobs`` keeps: in memory, and through boto3 on our own job service with real child processes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, Protocol
+
+import boto3
+import pytest
+
+from ekiden.adapters.aws_io import SageMakerEndpoints
+from ekiden.adapters.cloudwatch_logs import CloudWatchJobLogs
+from ekiden.adapters.sagemaker_jobs import SageMakerJobs
+from ekiden.adapters.sagemaker_requests import SageMakerSettings
+from ekiden.domain import naming
+from ekiden.domain.model import KIND_OF_STAGE, Attempt, AttemptStatus, Failure, JobKind, JobRef, Stage
+from ekiden.domain.transitions import JobStatus
+from ekiden.errors import ContractViolation, DependencyUnavailable, NotFound, StageRejected
+from ekiden.ports import Deployment, Job, JobReport, Jobs
+from ekiden_local import daemon
+from ekiden_local.state import session_env
+from tests.fakes import NOW, FakeClock, FakeJobs
+from tests.fakes.aws import Aws, free_port
+from tests.fakes.functions import ROOT
+
+LIMIT = 20.0
+"""Seconds a job may take here; a tenth of one is usual."""
+
+BEHAVIOURS: dict[str, tuple[JobStatus, Failure | None, bool]] = {
+    "succeed": (JobStatus.SUCCEEDED, None, False),
+    "reject": (JobStatus.FAILED, Failure("EMPTY_GRAPH", "there are no edges"), False),
+    "stumble": (JobStatus.FAILED, Failure("OUT_OF_SPACE", "the disk is full"), True),
+}
+
+
+class Platform(Protocol):
+    """Something that runs jobs."""
+
+    jobs: Jobs
+    bucket: str
+
+    def over(self, attempt: Attempt) -> JobReport:
+        """What became of the attempt's job, once it is over."""
+
+
+class InMemory:
+    """The fake, ended by hand."""
+
+    bucket = "data"
+
+    def __init__(self) -> None:
+        self.fake = FakeJobs(FakeClock())
+        self.jobs: Jobs = self.fake
+
+    def over(self, attempt: Attempt) -> JobReport:
+        report = self.jobs.describe(attempt)
+        assert report is not None
+        if report.status is JobStatus.RUNNING and attempt.ref.kind is JobKind.ENDPOINT:
+            self.fake.settle(attempt.ref.name)
+        elif report.status is JobStatus.RUNNING:
+            behaviour = self.fake.job(attempt.job).inputs["graph"].split("/")[-2]
+            status, failure, transient = BEHAVIOURS[behaviour]
+            self.fake.end(attempt.job, status, failure, transient=transient)
+        found = self.jobs.describe(attempt)
+        assert found is not None
+        return found
+
+
+class JobServicePlatform:
+    """Our job service, with S3 and logs in MiniStack."""
+
+    def __init__(self, aws: Aws, url: str) -> None:
+        self.bucket = aws.bucket()
+        self.aws = aws
+        for behaviour in (*BEHAVIOURS, "wait", "crash"):
+            aws.client("s3").put_object(Bucket=self.bucket, Key=f"{behaviour}/behaviour", Body=behaviour.encode())
+        aws.client("s3").put_object(Bucket=self.bucket, Key="model/config.json", Body=b"{}")
+        settings = SageMakerSettings("ekiden-engine:local", "arn:aws:iam::000000000000:role/JobRole")
+        keys = {"region_name": "us-east-1", "aws_access_key_id": "test", "aws_secret_access_key": "test"}
+        self.client = boto3.client("sagemaker", endpoint_url=url, **keys)  # type: ignore[call-overload]
+        self.runtime = boto3.client("sagemaker-runtime", endpoint_url=url, **keys)  # type: ignore[call-overload]
+        self.jobs: Jobs = SageMakerJobs(self.client, settings)
+
+    def over(self, attempt: Attempt) -> JobReport:
+        deadline = time.monotonic() + LIMIT
+        while time.monotonic() < deadline:
+            report = self.jobs.describe(attempt)
+            if report is not None and report.status is not JobStatus.RUNNING:
+                return report
+            time.sleep(0.05)
+        raise AssertionError(f"{attempt.ref} was not over after {LIMIT} s: {report}")
+
+
+@pytest.fixture(scope="module")
+def job_service(ministack: Aws, tmp_path_factory: pytest.TempPathFactory) -> Iterator[JobServicePlatform]:
+    port, home = free_port(), tmp_path_factory.mktemp("jobs")
+    log, url = home / "log", f"http://127.0.0.1:{port}"
+    program = Path(__file__).with_name("job_program.py")
+    assert ministack.endpoint_url is not None
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [
+                *(sys.executable, "-m", "ekiden_local.jobs", "--port", str(port), "--home", str(home / "state")),
+                *("--image", f"ekiden-engine:*={sys.executable} {program}"),
+                *("--stop-grace", "1", "--endpoint-stop-grace", "1", "--stop-children-on-exit"),
+            ],
+            env={"PATH": os.environ["PATH"], **session_env(ministack.endpoint_url, url)},
+            cwd=ROOT,
+            stdout=output,
+            stderr=output,
+        )
+    try:
+        daemon.await_healthy("the job service", process.pid, f"{url}/health", log, limit=20)
+        yield JobServicePlatform(ministack, url)
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(timeout=20)
+
+
+@pytest.fixture(params=["fake", "job service"])
+def platform(request: pytest.FixtureRequest) -> Platform:
+    found: Platform = InMemory() if request.param == "fake" else request.getfixturevalue("job_service")
+    return found
+
+
+def new_run() -> str:
+    return f"contract-20261120-120000-{uuid.uuid4().hex[:6]}"
+
+
+def job(platform: Platform, behaviour: str, stage: Stage = Stage.EXPORT, **changes: Any) -> Job:
+    run_id = changes.pop("run_id", new_run())
+    plain: dict[str, Any] = {
+        "name": naming.job_name(run_id, stage, 1),
+        "stage": stage,
+        "run_id": run_id,
+        "inputs": {"graph": f"s3://{platform.bucket}/{behaviour}/"},
+        "instance_type": "ml.m5.xlarge",
+        "max_runtime_seconds": 60,
+        "output": f"s3://{platform.bucket}/runs/{run_id}/{stage}/1/",
+    }
+    return Job(**plain | changes)
+
+
+def attempt(job: Job | Deployment, status: AttemptStatus = AttemptStatus.RUNNING) -> Attempt:
+    stage = job.stage if isinstance(job, Job) else Stage.DEPLOY
+    name = job.name if isinstance(job, Job) else job.endpoint
+    return Attempt(
+        stage=stage,
+        number=1,
+        job=job.name,
+        ref=JobRef(KIND_OF_STAGE[stage], name),
+        status=status,
+        created_at=NOW,
+        deadline=NOW + timedelta(hours=1),
+        output="",
+        next_check_at=NOW,
+    )
+
+
+@pytest.mark.parametrize("stage", [Stage.EXPORT, Stage.TRAIN])
+@pytest.mark.parametrize("behaviour", list(BEHAVIOURS))
+def test_a_job_ends_as_it_ends_and_says_why(platform: Platform, stage: Stage, behaviour: str) -> None:
+    asked = job(platform, behaviour, stage)
+    assert platform.jobs.describe(attempt(asked)) is None
+
+    platform.jobs.start(asked)
+    report = platform.over(attempt(asked))
+
+    assert (report.status, report.failure, report.transient) == BEHAVIOURS[behaviour]
+    assert report.started_at is not None
+    assert report.ended_at is not None
+    assert report.ended_at >= report.started_at
+
+
+def test_starting_a_job_again_adopts_it_while_it_runs_and_after(platform: Platform) -> None:
+    asked = job(platform, "succeed")
+    platform.jobs.start(asked)
+    platform.jobs.start(asked)
+    ended = platform.over(attempt(asked)).ended_at
+
+    platform.jobs.start(asked)
+
+    report = platform.jobs.describe(attempt(asked))
+    assert report is not None
+    assert (report.status, report.ended_at) == (JobStatus.SUCCEEDED, ended)
+
+
+def test_another_job_under_the_same_name_is_refused(platform: Platform) -> None:
+    asked = job(platform, "succeed")
+    platform.jobs.start(asked)
+    other = job(platform, "reject", run_id=asked.run_id)
+    with pytest.raises(StageRejected) as error:
+        platform.jobs.start(other)
+    assert error.value.code == "NAME_TAKEN"
+
+
+def test_a_job_that_was_made_for_another_run_is_not_described_as_ours(platform: Platform) -> None:
+    ours = job(platform, "succeed")
+    foreign = job(platform, "succeed", name=ours.name)
+    platform.jobs.start(foreign)
+    assert platform.jobs.describe(attempt(ours)) is None
+
+
+def test_a_job_that_is_stopped_is_stopped_and_stopping_is_repeatable(platform: Platform) -> None:
+    asked = job(platform, "wait", Stage.TRAIN)
+    platform.jobs.start(asked)
+    platform.jobs.stop(attempt(asked).ref)
+    platform.jobs.stop(attempt(asked).ref)
+
+    report = platform.over(attempt(asked))
+
+    assert report.status is JobStatus.STOPPED
+    platform.jobs.stop(attempt(asked).ref)
+    platform.jobs.stop(attempt(job(platform, "succeed")).ref)
+
+
+def deployment(platform: Platform, endpoint: str) -> Deployment:
+    run_id = new_run()
+    model = f"s3://{platform.bucket}/model/"
+    return Deployment(naming.job_name(run_id, Stage.DEPLOY, 1), run_id, endpoint, model, "ml.m5.large", 1)
+
+
+def test_an_endpoint_is_created_then_updated_and_each_deployment_knows_its_own(platform: Platform) -> None:
+    name = f"contract-{uuid.uuid4().hex[:6]}"
+    first, second = deployment(platform, name), deployment(platform, name)
+    assert platform.jobs.endpoint_in_service(name) is None
+    assert platform.jobs.describe(attempt(first, AttemptStatus.STARTING)) is None
+
+    platform.jobs.deploy(first)
+    platform.jobs.deploy(first)
+    assert platform.over(attempt(first)).status is JobStatus.SUCCEEDED
+    assert platform.jobs.endpoint_in_service(name) is True
+    assert platform.jobs.describe(attempt(second, AttemptStatus.STARTING)) is None
+
+    platform.jobs.deploy(second)
+    assert platform.over(attempt(second)).status is JobStatus.SUCCEEDED
+    superseded = platform.jobs.describe(attempt(first))
+    assert superseded is not None
+    assert superseded.status is JobStatus.FAILED
+    platform.jobs.deploy(second)
+
+
+def test_the_runtime_scores_and_tells_refusals_from_failures(job_service: JobServicePlatform) -> None:
+    asked = deployment(job_service, f"runtime-{uuid.uuid4().hex[:6]}")
+    job_service.jobs.deploy(asked)
+    assert job_service.over(attempt(asked)).status is JobStatus.SUCCEEDED
+    endpoints = SageMakerEndpoints(job_service.runtime)
+
+    answer = endpoints.invoke(asked.endpoint, b"u1,m1\nu2,m2\n", "text/csv", "text/csv")
+    assert (answer.body, answer.content_type) == (b"3,scored\n3,scored\n", "text/csv")
+    with pytest.raises(ContractViolation, match=r"^no poison$"):
+        endpoints.invoke(asked.endpoint, b"poison,m1\n", "text/csv", "text/csv")
+    with pytest.raises(DependencyUnavailable, match="on fire"):
+        endpoints.invoke(asked.endpoint, b"fire,m1\n", "text/csv", "text/csv")
+    with pytest.raises(NotFound) as error:
+        endpoints.invoke("nobody", b"u1,m1\n", "text/csv", "text/csv")
+    assert error.value.code == "UNKNOWN_ENDPOINT"
+
+
+def test_what_a_job_wrote_can_be_read(job_service: JobServicePlatform) -> None:
+    asked = job(job_service, "reject")
+    job_service.jobs.start(asked)
+    job_service.over(attempt(asked))
+    logs = CloudWatchJobLogs(job_service.aws.client("logs"))
+
+    assert "told to reject" in [line.message for line in logs.tail(JobKind.PROCESSING, asked.name, 5)]
+    page, token = logs.read(JobKind.PROCESSING, asked.name, 5, None)
+    assert "told to reject" in [line.message for line in page]
+    if token is not None:
+        assert logs.read(JobKind.PROCESSING, asked.name, 5, token) == ([], None)
+    assert logs.tail(JobKind.TRAINING, "nobody", 5) == []
+    assert logs.read(JobKind.ENDPOINT, "nobody", 5, None) == ([], None)

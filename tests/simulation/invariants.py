@@ -1,0 +1,149 @@
+"""What must always hold. Each violation is a sentence with the run it is about.
+
+Checked at every ledger write and every creation, at every sweep, and once at the end.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, defaultdict
+from dataclasses import dataclass, field
+
+from ekiden.domain.model import ACTIVE_ATTEMPT, TERMINAL_RUN, AttemptStatus, Run, RunStatus, Stage, StageStatus
+from ekiden.domain.transitions import Transition
+from tests.simulation.ledger import LaggingLedger
+from tests.simulation.platform import Creation, Platform
+
+SWEEPS = 2
+"""Sweeps without a fault after which everything overdue must be repaired."""
+
+
+@dataclass(slots=True)
+class Invariants:
+    """Watches a ledger and a platform."""
+
+    ledger: LaggingLedger
+    platform: Platform
+    violations: list[str] = field(default_factory=list)
+    revived: set[str] = field(default_factory=set)
+    """Runs that somebody asked to retry: only they may leave a terminal state."""
+    _last: dict[str, Run] = field(default_factory=dict)
+    _created: Counter[tuple[str, Stage, int]] = field(default_factory=Counter)
+    _overdue: dict[str, int] = field(default_factory=lambda: defaultdict(int))
+
+    def written(self, transition: Transition) -> None:
+        """A transition was written."""
+        after, last = transition.after, self._last.get(transition.after.run_id)
+        self._last[after.run_id] = after
+        if last is None:
+            if after.version != 0:
+                self._violated(after.run_id, f"begins with version {after.version}")
+        else:
+            if after.version != last.version + 1:
+                self._violated(after.run_id, f"version {last.version} is followed by {after.version}")
+            if last.status in TERMINAL_RUN and after.run_id not in self.revived:
+                self._violated(after.run_id, f"was {last.status} and moved all the same: {transition.reason}")
+            self._attempts_only_go_on(last, after)
+        self._in_order(after)
+
+    def created(self, creation: Creation) -> None:
+        """Something that costs money began."""
+        key = (creation.run_id, creation.stage, creation.attempt)
+        self._created[key] += 1
+        what = f"attempt {creation.attempt} of {creation.stage}"
+        if self._created[key] > 1:
+            self._violated(creation.run_id, f"{what} was started {self._created[key]} times")
+        run = self.ledger.run_now(creation.run_id)
+        if run is None or run.attempt(creation.stage, creation.attempt) is None:
+            self._violated(creation.run_id, f"{what} was started without an intent in the ledger")
+        rivals = [
+            rival
+            for rival in self.platform.alive.values()
+            if rival.run_id == creation.run_id and rival.name != creation.name
+        ]
+        if rivals:
+            self._violated(creation.run_id, f"{what} was started while {rivals[0].name} runs")
+
+    def swept(self, began: float, now_overdue: set[str]) -> None:
+        """A sweep that began at ``began`` ended without a fault; ``now_overdue`` should have been settled before."""
+        for run_id in list(self._overdue):
+            if run_id not in now_overdue:
+                del self._overdue[run_id]
+        for run_id in now_overdue:
+            self._overdue[run_id] += 1
+            if self._overdue[run_id] == SWEEPS + 1:
+                run = self._last[run_id]
+                jobs = [job.name for job in self.platform.alive.values() if job.run_id == run_id]
+                state = f"{run.status} with {', '.join(jobs)} running" if jobs else f"still {run.status}"
+                self._violated(run_id, f"{state}, {SWEEPS + 1} sweeps after its deadline or end")
+
+    def at_the_end(self) -> None:
+        """Everything has come to rest."""
+        for run in self.ledger.runs_now():
+            if run.status not in TERMINAL_RUN:
+                self._violated(run.run_id, f"never ended: it is {run.status}")
+            self._replays(run)
+        for job in self.platform.alive.values():
+            self._violated(job.run_id, f"{job.name} runs on though the run is over")
+
+    def _violated(self, run_id: str, what: str) -> None:
+        self.violations.append(f"{run_id}: {what}")
+
+    def _attempts_only_go_on(self, before: Run, after: Run) -> None:
+        for attempt in before.attempts:
+            now = after.attempt(attempt.stage, attempt.number)
+            what = f"attempt {attempt.number} of {attempt.stage}"
+            if now is None:
+                self._violated(after.run_id, f"{what} is gone")
+            elif attempt.status not in ACTIVE_ATTEMPT and now.status is not attempt.status:
+                self._violated(after.run_id, f"{what} was {attempt.status} and is {now.status}")
+            elif attempt.status is AttemptStatus.RUNNING and now.status is AttemptStatus.STARTING:
+                self._violated(after.run_id, f"{what} was running and is starting again")
+
+    def _in_order(self, run: Run) -> None:
+        live = [attempt for attempt in run.attempts if attempt.status in ACTIVE_ATTEMPT]
+        if len(live) > 1:
+            self._violated(run.run_id, f"has {len(live)} live attempts")
+        if run.status in TERMINAL_RUN and live:
+            self._violated(run.run_id, f"is {run.status} with a live attempt")
+        done = True
+        for state in run.stages:
+            if state.status is not StageStatus.PENDING and not done:
+                self._violated(run.run_id, f"{state.stage} is {state.status} before an earlier stage succeeded")
+            done = done and state.status is StageStatus.SUCCEEDED
+        if run.status is RunStatus.SUCCEEDED and not done:
+            self._violated(run.run_id, "SUCCEEDED without all its stages")
+
+    def _replays(self, run: Run) -> None:
+        history = self.ledger.history(run.run_id)
+        if [entry.sequence for entry in history] != list(range(run.version + 1)):
+            self._violated(run.run_id, f"its history has gaps: {[entry.sequence for entry in history]}")
+        stages = replay([entry.what for entry in history])
+        for state in run.stages:
+            if state.status.value not in stages[state.stage]:
+                told = " or ".join(sorted(stages[state.stage]))
+                self._violated(run.run_id, f"{state.stage} is {state.status}, its history tells {told}")
+
+
+def replay(lines: list[str]) -> dict[Stage, set[str]]:
+    """What a run's history says of its stages: the statuses that agree with it."""
+    told: dict[Stage, set[str]] = {stage: {"PENDING"} for stage in Stage}
+    following = {stage: stage.next for stage in Stage}
+    told[Stage.EXPORT] = {"STARTING"}
+    for line in lines:
+        found = re.match(r"(export|process|train|deploy) (started|succeeded|failed|ended (\w+))", line)
+        if not found:
+            continue
+        stage, what = Stage(found[1]), found[2]
+        if what == "started":
+            told[stage] = {"RUNNING"}
+        elif what == "succeeded":
+            told[stage] = {"SUCCEEDED"}
+            after = following[stage]
+            if after is not None:
+                told[after] = {"STARTING"}
+        elif what == "failed":
+            told[stage] = {"STARTING"}
+        else:
+            told[stage] = {found[3]}
+    return told

@@ -1,0 +1,167 @@
+"""SageMaker in virtual time: jobs that take their time, fail, hang and are slow to stop; endpoints that update.
+
+Extends the fake whose behaviour the contract suite holds to the real adapter's. What is new here only decides *when*
+something happens, and tells the bus of it: best effort, several times, late.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from ekiden.domain.model import Failure, JobKind, JobRef, Stage
+from ekiden.domain.transitions import JobStatus
+from ekiden.ports import Deployment, Job
+from tests.fakes import FakeJobs
+from tests.fakes.faults import Faults, io
+from tests.simulation.kernel import Kernel, VirtualClock
+from tests.simulation.transports import Buses
+from tests.simulation.weather import Sky
+from tests.simulation.wiring import DEFAULT_BUS
+
+EVENT_STATUS = {
+    JobStatus.RUNNING: "InProgress",
+    JobStatus.SUCCEEDED: "Completed",
+    JobStatus.FAILED: "Failed",
+    JobStatus.STOPPED: "Stopped",
+    JobStatus.TIMED_OUT: "Stopped",
+}
+FAILURES = (
+    (Failure("EXIT_75", "the container gave up for now: exit code 75"), True),
+    (Failure("EMPTY_GRAPH", "the graph has no edges"), False),
+)
+SLOWEST_STOP = 90.0
+"""Seconds a job may go on after it was told to stop."""
+LONGEST_UPDATE = 7200.0
+"""Seconds after which SageMaker gives a hanging endpoint update up by itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class Durations:
+    """Seconds that jobs and endpoint updates take."""
+
+    shortest: float = 5.0
+    longest: float = 600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Creation:
+    """Something that costs money began: a job, or an endpoint's move to a configuration."""
+
+    name: str
+    run_id: str
+    stage: Stage
+    attempt: int
+    at: float
+
+
+class _Created(list[str]):
+    """The fake's list of creations, which tells of each."""
+
+    def __init__(self, tell: Callable[[str], None]) -> None:
+        super().__init__()
+        self._tell = tell
+
+    def append(self, name: str) -> None:
+        super().append(name)
+        self._tell(name)
+
+
+class Platform(FakeJobs):
+    """Implements ``ports.Jobs`` in virtual time. ``alive`` has every job that runs, by name."""
+
+    def __init__(self, kernel: Kernel, sky: Sky, buses: Buses, faults: Faults, durations: Durations) -> None:
+        super().__init__(VirtualClock(kernel), faults)
+        self.created = _Created(lambda name: kernel.after(0.0, lambda: self._began(name)))
+        self.creations: list[Creation] = []
+        self.alive: dict[str, Creation] = {}
+        self.on_creation: Callable[[Creation], None] = lambda creation: None
+        self._kernel, self._sky, self._buses, self._durations = kernel, sky, buses, durations
+        self._stopping: set[str] = set()
+
+    @io
+    def stop(self, ref: JobRef) -> None:
+        """See ``ports.Jobs.stop``: the job goes on for a while, and may even end by itself."""
+        self.stopped.append(ref.name)
+        if ref.name in self.alive and ref.name not in self._stopping:
+            self._stopping.add(ref.name)
+            self._kernel.after(
+                self._sky.between(1.0, SLOWEST_STOP), lambda: self._finish(ref.name, JobStatus.STOPPED)
+            )
+
+    def _began(self, name: str) -> None:
+        stage = Stage(name.split("-")[1])
+        number = int(name.split("-")[2])
+        if stage is Stage.DEPLOY:
+            deployment = self.deployment(name)
+            creation = Creation(name, deployment.run_id, stage, number, self._kernel.now)
+            self._update(deployment)
+        else:
+            job = self.job(name)
+            creation = Creation(name, job.run_id, stage, number, self._kernel.now)
+            self.alive[name] = creation
+            self._work(job)
+        self.creations.append(creation)
+        self._kernel.tell("sagemaker", f"{name} of {creation.run_id} begins")
+        self.on_creation(creation)
+
+    def _work(self, job: Job) -> None:
+        sky, kernel = self._sky, self._kernel
+        self._tell(job.name, JobStatus.RUNNING)
+        duration = sky.between(self._durations.shortest, self._durations.longest)
+        if sky.chance(sky.weather.hang):
+            if sky.chance(0.5):
+                kernel.after(job.max_runtime_seconds + 30.0, lambda: self._finish(job.name, JobStatus.TIMED_OUT))
+        elif sky.chance(sky.weather.failure):
+            failure, transient = FAILURES[sky.random.randrange(len(FAILURES))]
+            kernel.after(duration / 2, lambda: self._finish(job.name, JobStatus.FAILED, failure, transient))
+        else:
+            kernel.after(duration, lambda: self._finish(job.name, JobStatus.SUCCEEDED))
+
+    def _finish(
+        self, name: str, status: JobStatus, failure: Failure | None = None, transient: bool = False
+    ) -> None:
+        if self.alive.pop(name, None) is None:
+            return
+        self._stopping.discard(name)
+        self.end(name, status, failure, transient=transient)
+        self._kernel.tell("sagemaker", f"{name} ends {status}" + (f" ({failure.code})" if failure else ""))
+        self._tell(name, status)
+
+    def _update(self, deployment: Deployment) -> None:
+        sky = self._sky
+        self._tell_endpoint(deployment.endpoint, "Updating")
+        hangs = sky.chance(sky.weather.hang)
+        failed = hangs or sky.chance(sky.weather.failure)
+        duration = LONGEST_UPDATE if hangs else sky.between(self._durations.shortest, self._durations.longest)
+        self._kernel.after(duration, lambda: self._settle(deployment, failed))
+
+    def _settle(self, deployment: Deployment, failed: bool) -> None:
+        if deployment.endpoint not in self:
+            return  # deleted meanwhile
+        self.settle(deployment.endpoint, failed=failed)
+        self._kernel.tell("sagemaker", f"{deployment.name} {'fails' if failed else 'serves'} at {deployment.endpoint}")
+        self._tell_endpoint(deployment.endpoint, "Failed" if failed else "InService")
+
+    def _tell(self, name: str, status: JobStatus) -> None:
+        kind = "Training" if self.job(name).stage is Stage.TRAIN else "Processing"
+        arn = f"arn:aws:sagemaker:us-east-1:000000000000:{kind.lower()}-job/{name}"
+        self._send(
+            f"SageMaker {kind} Job State Change",
+            {f"{kind}JobName": name, f"{kind}JobArn": arn, f"{kind}JobStatus": EVENT_STATUS[status]},
+        )
+
+    def _tell_endpoint(self, name: str, status: str) -> None:
+        arn = f"arn:aws:sagemaker:us-east-1:000000000000:{JobKind.ENDPOINT}/{name}"
+        self._send(
+            "SageMaker Endpoint State Change", {"EndpointName": name, "EndpointArn": arn, "EndpointStatus": status}
+        )
+
+    def _send(self, detail_type: str, detail: dict[str, str]) -> None:
+        """SageMaker's events: best effort, and several with different ids for one change."""
+        weather = self._sky.weather
+        for _ in range(2 if self._sky.chance(weather.multiple) else 1):
+            if self._sky.chance(weather.drop):
+                self._kernel.tell("sagemaker", f"** the event {detail_type} {detail} is lost")
+            else:
+                self._buses.put(DEFAULT_BUS, "aws.sagemaker", detail_type, detail)
