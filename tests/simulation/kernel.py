@@ -100,12 +100,12 @@ class Kernel:
         self.now = 0.0
         self.tell = tell or _silent
         self.tells = tell is not None
+        self.invocations = self.boundaries = self.faults = 0
         self.after_step: Callable[[], None] = lambda: None
         self._judge = judge
         self._zombies = zombies
         self._heap: list[tuple[float, int, Callable[[], None]]] = []
         self._order = count()
-        self._invocations = count(1)
         self._running: dict[greenlet, Invocation] = {}
         self._hub = getcurrent()
 
@@ -138,7 +138,8 @@ class Kernel:
 
     def invoke(self, function: str, timeout: float, body: Callable[[], Any], settle: Settle) -> Invocation:
         """Start a handler now; it runs to its first boundary."""
-        invocation = Invocation(next(self._invocations), function, self.now, timeout, settle)
+        self.invocations += 1
+        invocation = Invocation(self.invocations, function, self.now, timeout, settle)
 
         def live() -> None:
             answer, why = None, None
@@ -171,9 +172,11 @@ class Kernel:
             raise Crash("dead")
         place = Boundary(invocation, invocation.boundaries, call, moment)
         invocation.boundaries += 1
+        self.boundaries += 1
         fault, seconds = self._judge(place)
         if fault is not None:
             invocation.faults += 1
+            self.faults += 1
             if self.tells:
                 self.tell(str(invocation), f"** {fault} {moment} {call}" + (f" {seconds:.0f} s" if seconds > 1 else ""))
             if fault is Fault.CRASH:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from datetime import datetime
 
 from ekiden.domain.model import ACTIVE_ATTEMPT, Attempt, Run, Stage
-from tests.fakes import InMemoryLedger
+from ekiden.domain.scores import ScoreRequest
+from tests.fakes import InMemoryLedger, InMemoryScoreLedger
 from tests.fakes.faults import Faults
 from tests.simulation.kernel import Kernel
 from tests.simulation.weather import Sky
@@ -50,3 +51,11 @@ class LaggingLedger(InMemoryLedger):
 
     def _live(self) -> list[tuple[Run, Attempt]]:
         return [entry for live in self._index.values() for entry in live]
+
+
+class WatchedScores(InMemoryScoreLedger):
+    """Implements ``ports.ScoreLedger``."""
+
+    def requests_now(self) -> list[ScoreRequest]:
+        """Every request as it is, for those who watch."""
+        return list(self._requests.values())

@@ -77,7 +77,12 @@ class Platform(FakeJobs):
         self.alive: dict[str, Creation] = {}
         self.on_creation: Callable[[Creation], None] = lambda creation: None
         self._kernel, self._sky, self._buses, self._durations = kernel, sky, buses, durations
+        self.last_end: dict[str, float] = {}
         self._stopping: set[str] = set()
+
+    def is_stopping(self, name: str) -> bool:
+        """Whether a running job was told to stop."""
+        return name in self._stopping
 
     @io
     def stop(self, ref: JobRef) -> None:
@@ -121,8 +126,10 @@ class Platform(FakeJobs):
     def _finish(
         self, name: str, status: JobStatus, failure: Failure | None = None, transient: bool = False
     ) -> None:
-        if self.alive.pop(name, None) is None:
+        ended = self.alive.pop(name, None)
+        if ended is None:
             return
+        self.last_end[ended.run_id] = self._kernel.now
         self._stopping.discard(name)
         self.end(name, status, failure, transient=transient)
         self._kernel.tell("sagemaker", f"{name} ends {status}" + (f" ({failure.code})" if failure else ""))

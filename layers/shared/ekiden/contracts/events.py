@@ -199,6 +199,26 @@ class ScorePairs(Tolerant):
     pairs: PairsRange
 
 
+class ParkedError(Tolerant):
+    """Why a message can never succeed."""
+
+    code: str
+    message: str
+    faults: list[tuple[str, str]] = []
+    """Path in the message and what is wrong there."""
+
+
+class DeadLetter(Tolerant):
+    """A parked message: what was received, and why trying again cannot help."""
+
+    error: ParkedError
+    message_id: str
+    attributes: dict[str, str]
+    """SQS's own: how often it was received, when it was sent."""
+    body: str
+    """The message as it came; send it to the queue again when the reason is gone."""
+
+
 class S3Bucket(Tolerant):
     """The bucket of an ``Object Created`` event."""
 
@@ -238,11 +258,13 @@ __all__ = [
     "EVENTS",
     "SCHEMA_VERSION",
     "SOURCE",
+    "DeadLetter",
     "DetailType",
     "Envelope",
     "Meta",
     "ObjectCreated",
     "PairsRange",
+    "ParkedError",
     "RunFailed",
     "RunFailedData",
     "RunSubmitted",

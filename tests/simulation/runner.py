@@ -1,0 +1,202 @@
+"""Runs simulations by seed and gathers what came of them: one by one, or many on all cores."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from itertools import islice
+from statistics import median
+
+from ekiden.domain.model import TERMINAL_RUN
+from ekiden.domain.scores import TERMINAL_SCORE
+from tests.simulation.mutants import MUTANTS, Mutant
+from tests.simulation.simulation import Options, Simulation
+from tests.simulation.story import Story
+from tests.simulation.weather import WEATHERS, Weather
+from tests.simulation.workload import Plan, Workload
+
+PLAN = Plan()
+CHUNK = 20
+"""Seeds that a worker process takes at a time."""
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What became of one seed."""
+
+    weather: str
+    seed: int
+    runs: int
+    violations: list[str]
+    counts: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def name(self) -> str:
+        """As it is written in ``regressions.txt``."""
+        return f"{self.weather}/{self.seed}"
+
+
+@dataclass(slots=True)
+class Tally:
+    """What became of many seeds."""
+
+    runs: int = 0
+    seeds: int = 0
+    failing: list[Outcome] = field(default_factory=list)
+    counts: Counter[str] = field(default_factory=Counter)
+
+    def add(self, outcome: Outcome) -> None:
+        """Count one more."""
+        self.runs += outcome.runs
+        self.seeds += 1
+        self.counts += outcome.counts
+        if outcome.violations:
+            self.failing.append(outcome)
+
+
+def simulate(
+    weather: Weather,
+    seed: int,
+    *,
+    plan: Plan = PLAN,
+    options: Options | None = None,
+    story: Story | None = None,
+    mutant: Mutant | None = None,
+) -> Outcome:
+    """One simulation, with or without a remedy switched off."""
+    options = mutant.options if mutant and mutant.options else options
+    remedy_off: AbstractContextManager[None] = mutant.applied() if mutant else nullcontext()
+    with remedy_off:
+        simulation = Simulation(weather, seed, options=options, story=story)
+        workload = Workload(simulation, plan)
+        workload.begin()
+        simulation.run()
+        violations = [*simulation.invariants.violations, *at_the_end(simulation, workload)]
+    return Outcome(weather.name, seed, plan.runs, violations, _counts(simulation))
+
+
+def at_the_end(simulation: Simulation, workload: Workload) -> list[str]:
+    """What is wrong when everything has come to rest."""
+    simulation.invariants.violations.clear()
+    simulation.invariants.at_the_end()
+    return [
+        *simulation.invariants.violations,
+        *_nothing_lost(simulation, workload),
+        *_everything_published(simulation),
+        *_dead_letters_explained(simulation),
+        *_scores_ended(simulation),
+        *(f"the API refused a client: {refusal}" for refusal in workload.refusals),
+    ]
+
+
+def _nothing_lost(simulation: Simulation, workload: Workload) -> Iterator[str]:
+    made = Counter(run.name for run in simulation.ledger.runs_now())
+    parked = " ".join(letter.body for queue in simulation.queues.values() for letter in queue.dead)
+    for name, times in made.items():
+        if times > 1:
+            yield f"{name}: one request made {times} runs"
+    for name, run_id in workload.accepted.items():
+        if simulation.ledger.run_now(run_id) is None:
+            yield f"{run_id}: was accepted and is in no ledger"
+        if name not in made:
+            yield f"{name}: was accepted and never became a run"
+    for name in workload.uploaded:
+        if name not in made and f"specs/{name}.yaml" not in parked:
+            yield f"{name}: was uploaded and never became a run"
+
+
+def _everything_published(simulation: Simulation) -> Iterator[str]:
+    given_up = {item.detail for item in simulation.stream.dead}
+    for item in simulation.ledger.outbox + simulation.scores.outbox:
+        event_id = json.loads(item.detail)["meta"]["event_id"]
+        if event_id not in simulation.bus.published and item.detail not in given_up:
+            yield f"{event_id}: {item.detail_type} was never published"
+
+
+def _dead_letters_explained(simulation: Simulation) -> Iterator[str]:
+    for queue in simulation.queues.values():
+        for letter in queue.dead:
+            if not letter.explained:
+                yield f"{letter.queue}: an unexplained dead letter: {letter.why[:300]}: {letter.body[:200]}"
+
+
+def _scores_ended(simulation: Simulation) -> Iterator[str]:
+    parked = {letter.queue for queue in simulation.queues.values() for letter in queue.dead}
+    for request in simulation.scores.requests_now():
+        if request.status not in TERMINAL_SCORE and not parked & {"Scores", "ScoreRequests"}:
+            yield f"{request.request_id}: scoring never ended: {request.status}"
+
+
+def _counts(simulation: Simulation) -> Counter[str]:
+    counts: Counter[str] = Counter(run.status.value for run in simulation.ledger.runs_now())
+    counts["dead letters"] = sum(len(queue.dead) for queue in simulation.queues.values())
+    counts["creations"] = len(simulation.platform.creations)
+    counts["transitions"] = len(simulation.ledger.transitions)
+    counts["boundaries"] = simulation.kernel.boundaries
+    counts["faults"] = simulation.kernel.faults
+    counts["invocations"] = simulation.kernel.invocations
+    return counts
+
+
+# Many
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """Seeds for one worker."""
+
+    weather: str
+    seeds: range
+    mutant: str | None = None
+
+
+def work(task: Task) -> list[Outcome]:
+    """Simulate a task's seeds."""
+    mutant = MUTANTS[task.mutant] if task.mutant else None
+    return [simulate(WEATHERS[task.weather], seed, mutant=mutant) for seed in task.seeds]
+
+
+def tasks(weather: str, runs: int, first: int = 0, mutant: str | None = None) -> Iterator[Task]:
+    """Tasks for at least ``runs`` runs, from seed ``first`` on."""
+    last = first + -(-runs // PLAN.runs)
+    for start in range(first, last, CHUNK):
+        yield Task(weather, range(start, min(start + CHUNK, last)), mutant)
+
+
+def simulate_all(
+    todo: Iterable[Task], *, workers: int = 2, progress: Callable[[Tally], None] | None = None
+) -> dict[str, Tally]:
+    """Tallies by weather. ``progress`` is told of each after every chunk."""
+    tallies: dict[str, Tally] = {}
+    context = multiprocessing.get_context("spawn")
+    with context.Pool(workers) as pool:
+        for outcomes in pool.imap_unordered(work, todo):
+            for outcome in outcomes:
+                tally = tallies.setdefault(outcome.weather, Tally())
+                tally.add(outcome)
+            if progress:
+                progress(tallies[outcomes[0].weather])
+    return tallies
+
+
+def retell(outcome: Outcome, *, mutant: Mutant | None = None, calls: bool = False) -> str:
+    """A failing seed again, as a story, with the command that repeats it."""
+    story = Story()
+    again = simulate(WEATHERS[outcome.weather], outcome.seed, story=story, mutant=mutant)
+    off = f" MUTANT={mutant.name}" if mutant else ""
+    return "\n".join(
+        [
+            story.text(calls=calls),
+            "",
+            f"{outcome.name}: {len(again.violations)} violations",
+            *(f"  {violation}" for violation in again.violations[:20]),
+            f"repeat it with: make simulate SEED={outcome.name}{off}",
+        ]
+    )
+
+
+__all__ = ["TERMINAL_RUN", "Outcome", "Tally", "islice", "median", "retell", "simulate", "simulate_all", "tasks"]

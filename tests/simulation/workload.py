@@ -1,0 +1,119 @@
+"""What users do: submit runs over HTTP and by upload, ask for scores, and come back when nobody answered."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import yaml
+
+from tests.fakes.events import SAMPLE_SPEC, http_event
+from tests.simulation.kernel import Invocation
+from tests.simulation.simulation import STEADY_ENDPOINT, Simulation
+from tests.simulation.wiring import BUCKET, DEFAULT_BUS
+
+ENDPOINTS = ("movies", "books")
+"""Runs share endpoints: two updates of one endpoint get in each other's way."""
+PATIENCE = 12
+"""How often a client asks again before it gives up."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How much there is to do."""
+
+    runs: int = 5
+    within: float = 900.0
+    """Seconds in which the runs are submitted."""
+    uploads: float = 0.2
+    """Share of the runs submitted by a file put into the bucket."""
+    scores: float = 0.2
+    """Share of the runs beside which scores are asked for."""
+    stage_hours: float = 0.5
+
+
+@dataclass(slots=True)
+class Workload:
+    """The users of one simulation."""
+
+    simulation: Simulation
+    plan: Plan = field(default_factory=Plan)
+    accepted: dict[str, str] = field(default_factory=dict)
+    """Run ids by the request's name."""
+    uploaded: set[str] = field(default_factory=set)
+    open: int = 0
+    refusals: list[str] = field(default_factory=list)
+
+    def begin(self) -> None:
+        """Put everything in that users will do."""
+        sky, kernel = self.simulation.sky, self.simulation.kernel
+        self.simulation.work_left = lambda: self.open > 0
+        for number in range(self.plan.runs):
+            at = sky.between(0.0, self.plan.within) if number else 0.0
+            self.open += 1
+            if sky.chance(self.plan.uploads):
+                kernel.after(at, lambda number=number: self._upload(number))  # type: ignore[misc]
+            else:
+                kernel.after(at, lambda number=number: self._submit(number))  # type: ignore[misc]
+            if sky.chance(self.plan.scores):
+                self.open += 1
+                kernel.after(at, lambda number=number: self._ask_for_scores(number))  # type: ignore[misc]
+
+    def spec(self, number: int) -> dict[str, Any]:
+        """The spec of a run."""
+        return {
+            **SAMPLE_SPEC,
+            "name": f"run{number}",
+            "deploy": {"endpoint": ENDPOINTS[number % len(ENDPOINTS)]},
+            "limits": {"stage_hours": self.plan.stage_hours},
+        }
+
+    def _submit(self, number: int) -> None:
+        body = {"spec": self.spec(number), "request_id": f"request-{number}"}
+
+        def answered(document: dict[str, Any]) -> None:
+            self.accepted[f"run{number}"] = document["run_id"]
+
+        self._call("submit_run", http_event("POST /runs", body), answered)
+
+    def _ask_for_scores(self, number: int) -> None:
+        pairs = [[f"user{i}", f"movie{number}"] for i in range(3)]
+        body = {"endpoint": STEADY_ENDPOINT, "pairs": pairs, "request_id": f"scores-{number}"}
+        self._call("enqueue_scores", http_event("POST /scores", body), lambda document: None)
+
+    def _upload(self, number: int) -> None:
+        body = yaml.safe_dump(self.spec(number)).encode()
+        key = f"specs/run{number}.yaml"
+        self.simulation.objects.put(BUCKET, key, body, "application/yaml")
+        etag = hashlib.md5(body, usedforsecurity=False).hexdigest()
+        detail = {
+            "bucket": {"name": BUCKET},
+            "object": {"key": key, "size": len(body), "etag": etag, "version-id": f"v{number}"},
+        }
+        self.uploaded.add(f"run{number}")
+        self.open -= 1
+        self.simulation.buses.put(DEFAULT_BUS, "aws.s3", "Object Created", detail)
+
+    def _call(self, function: str, event: dict[str, Any], answered: Callable[[dict[str, Any]], None]) -> None:
+        """Call the API until it answers; a client whose call got lost repeats it with the same request id."""
+        kernel = self.simulation.kernel
+
+        def attempt(tries: int) -> None:
+            def settle(invocation: Invocation, answer: Any, why: str | None) -> None:
+                status = answer["statusCode"] if answer else 502
+                kernel.tell("client", f"{event['routeKey']} is answered {status}")
+                if status < 300:
+                    answered(json.loads(answer["body"]))
+                elif status < 500:
+                    self.refusals.append(f"{event['routeKey']}: {answer['body'][:200]}")
+                elif tries < PATIENCE:
+                    kernel.after(5.0, lambda: attempt(tries + 1))
+                    return
+                self.open -= 1
+
+            self.simulation.invoke(function, event, settle)
+
+        attempt(1)
