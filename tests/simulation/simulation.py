@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -49,7 +49,6 @@ class Simulation:
     def __init__(
         self, weather: Weather, seed: int = 0, *, options: Options | None = None, story: Story | None = None
     ) -> None:
-        quiet()
         options = options or Options()
         self.weather, self.seed, self.options = weather, seed, options
         self.sky = Sky(weather, seed)
@@ -94,9 +93,10 @@ class Simulation:
         """Let time pass until all work is done, then check what must hold at the end."""
         if self.options.schedule:
             self.kernel.after(self.wiring.sweep_every, self._tick)
-        self.kernel.run(until)
-        self._observe()
-        self.kernel.bury()
+        with quiet():
+            self.kernel.run(until)
+            self._observe()
+            self.kernel.bury()
 
     def overdue(self, since: float) -> set[str]:
         """Runs that should have been settled before ``since``: past their deadline, or over with a job running.
@@ -187,15 +187,19 @@ def _context(function: str) -> Any:
     return lambda_context(function)
 
 
-@cache
-def quiet() -> None:
+@contextmanager
+def quiet() -> Iterator[None]:
     """Nothing is logged or measured: ten thousand runs have much to say."""
-    import os
-
-    os.environ["POWERTOOLS_METRICS_DISABLED"] = "true"
+    level, measured = logger.log_level, {name: getattr(metrics, name) for name in ("add_metric", "flush_metrics")}
     logger.setLevel("CRITICAL")
-    warnings.filterwarnings("ignore", message="No application metrics to publish")
-    assert metrics is not None
+    for name in measured:
+        setattr(metrics, name, lambda *args, **kwargs: None)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+        for name, method in measured.items():
+            setattr(metrics, name, method)
 
 
 __all__ = ["Creation", "Options", "Simulation"]
