@@ -11,7 +11,7 @@ import json
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
@@ -128,15 +128,11 @@ def generate() -> dict[Path, str]:
 def openapi() -> dict[str, Any]:
     """The OpenAPI 3.1 document of the HTTP API."""
     bodies = [operation.body for operation in OPERATIONS if operation.body]
-    answers = [*(operation.answer for operation in OPERATIONS), api.ErrorBody]
-    _, definitions = models_json_schema(
-        [
-            (PipelineSpec, "validation"),
-            *((model, "validation") for model in bodies),
-            *((model, "serialization") for model in dict.fromkeys(answers)),
-        ],
-        ref_template=REFERENCE,
-    )
+    answers: list[type[BaseModel]] = [*(operation.answer for operation in OPERATIONS), api.ErrorBody]
+    wanted: list[tuple[type[BaseModel], Literal["validation", "serialization"]]] = [(PipelineSpec, "validation")]
+    wanted += [(model, "validation") for model in bodies]
+    wanted += [(model, "serialization") for model in dict.fromkeys(answers)]
+    _, definitions = models_json_schema(wanted, ref_template=REFERENCE)
     schemas: dict[str, Any] = definitions["$defs"]
     # The handler takes any object, so that it can tell every fault; callers should send a spec.
     schemas["SubmitRun"]["properties"]["spec"] = {"$ref": REFERENCE.format(model="PipelineSpec")}

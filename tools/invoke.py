@@ -1,7 +1,7 @@
 """Call a function's handler in this process, as Lambda would: ``python tools/invoke.py FUNCTION EVENT.json``.
 
-The environment is the deployed function's own, read from the embedded cloud that runs (``ekiden up``); variables that
-are set already win. Without an embedded cloud, everything comes from the environment.
+The environment is the deployed function's own, read from the embedded cloud that runs (``ekiden up``). Without an
+embedded cloud, everything comes from the environment.
 
 Prints the handler's answer as JSON to standard output; logs, metrics and the time go to standard error. Exit codes:
 0 answered, 1 the handler raised, 2 wrong usage.
@@ -89,7 +89,8 @@ def environment_from_cloud(folder: str, cloud_name: str) -> dict[str, str]:
             f"the embedded cloud {cloud_name!r} at {cloud.endpoint_url} does not answer for {name}: {error}. "
             "Start it with `ekiden up`, or remove it with `ekiden down --purge`."
         ) from None
-    return cloud.session_env() | deployed.get("Environment", {}).get("Variables", {})
+    variables: dict[str, str] = deployed.get("Environment", {}).get("Variables", {})
+    return cloud.session_env() | variables
 
 
 def invoke(folder: str, event: Any) -> Any:
@@ -122,8 +123,9 @@ def main(arguments: list[str] | None = None) -> int:
     except UsageError as error:
         sys.stderr.write(f"invoke.py: {error}\n")
         return USAGE
-    for name, value in found.items():
-        os.environ.setdefault(name, value)
+    if found:
+        os.environ.pop("AWS_PROFILE", None)  # of another cloud
+        os.environ.update(found)
     os.environ.setdefault("POWERTOOLS_SERVICE_NAME", "ekiden")
     try:
         # Loggers keep the stream they find when they are made: what the handler says goes to standard error.
@@ -131,7 +133,7 @@ def main(arguments: list[str] | None = None) -> int:
             answer = invoke(folder, event)
     except Exception as error:  # noqa: BLE001  whatever it is, it is the answer to the question that was asked
         traceback.print_exception(error, file=sys.stderr)
-        if type(error).__name__ == "MisconfiguredFunction" and not found:
+        if not found:
             sys.stderr.write("No embedded cloud is recorded here: start one with `ekiden up`, or set the variables.\n")
         return 1
     finally:

@@ -10,7 +10,7 @@ import pytest
 
 from ekiden.domain.model import AttemptStatus, Failure, RunStatus, Stage, StageStatus
 from ekiden.domain.transitions import JobStatus
-from ekiden.errors import DependencyUnavailable, LostRace
+from ekiden.errors import DependencyUnavailable, LostRace, Permanent
 from ekiden.ports import Job, JobLogLine
 from tests.fakes import World
 from tests.fakes.events import SAMPLE_SPEC, bus_event, failed, http_event, sqs_event
@@ -230,6 +230,15 @@ def test_a_name_that_somebody_else_has_fails_the_run_loudly_and_leaves_the_other
     assert run.failure.code == "NAME_TAKEN"
     assert world.jobs.job(name) == other
     assert world.jobs.stopped == []
+
+
+def test_a_start_that_can_never_succeed_ends_the_run_whatever_kind_of_refusal_it_is(world: World) -> None:
+    run_id = world.submit()
+    world.faults.before["FakeJobs.start"] = Permanent("not allowed to pass the role", code="AccessDeniedException")
+    assert world.ready(run_id, Stage.EXPORT) == NOTHING
+    run = world.run(run_id)
+    assert run.status is RunStatus.FAILED
+    assert run.failure == Failure("AccessDeniedException", "not allowed to pass the role")
 
 
 def test_a_platform_that_is_busy_is_asked_again(world: World) -> None:
@@ -620,6 +629,17 @@ def test_a_job_that_ended_in_time_but_unseen_counts_although_the_deadline_passed
     sweep(world, hours=2)
     assert world.run(run_id).stage(Stage.TRAIN).status is StageStatus.SUCCEEDED
     assert world.jobs.stopped == []
+
+
+def test_a_job_that_may_neither_be_described_nor_stopped_does_not_keep_its_run_open_for_ever(world: World) -> None:
+    run_id = world.submit(limits={"stage_hours": 1})
+    world.reach(run_id, Stage.EXPORT)
+    world.faults.before["FakeJobs.describe"] = Permanent("denied")
+    assert len(sweep(world)["troubles"]) == 1
+    world.faults.before["FakeJobs.describe"] = Permanent("denied")
+    world.faults.before["FakeJobs.stop"] = Permanent("denied")
+    assert sweep(world, hours=2)["moved"] == 1
+    assert world.run(run_id).status is RunStatus.FAILED
 
 
 def test_an_intent_that_never_became_a_job_ends_at_its_deadline_too(world: World) -> None:

@@ -77,6 +77,8 @@ class Platform(FakeJobs):
         self.alive: dict[str, Creation] = {}
         self.on_creation: Callable[[Creation], None] = lambda creation: None
         self._kernel, self._sky, self._buses, self._durations = kernel, sky, buses, durations
+        self.rolled_back: set[str] = set()
+        """Deployments whose update failed, after which the endpoint shows no trace of them."""
         self.last_end: dict[str, float] = {}
         self._stopping: set[str] = set()
 
@@ -90,9 +92,7 @@ class Platform(FakeJobs):
         self.stopped.append(ref.name)
         if ref.name in self.alive and ref.name not in self._stopping:
             self._stopping.add(ref.name)
-            self._kernel.after(
-                self._sky.between(1.0, SLOWEST_STOP), lambda: self._finish(ref.name, JobStatus.STOPPED)
-            )
+            self._kernel.after(self._sky.between(1.0, SLOWEST_STOP), lambda: self._finish(ref.name, JobStatus.STOPPED))
 
     def _began(self, name: str) -> None:
         stage = Stage(name.split("-")[1])
@@ -123,9 +123,7 @@ class Platform(FakeJobs):
         else:
             kernel.after(duration, lambda: self._finish(job.name, JobStatus.SUCCEEDED))
 
-    def _finish(
-        self, name: str, status: JobStatus, failure: Failure | None = None, transient: bool = False
-    ) -> None:
+    def _finish(self, name: str, status: JobStatus, failure: Failure | None = None, transient: bool = False) -> None:
         ended = self.alive.pop(name, None)
         if ended is None:
             return
@@ -147,6 +145,8 @@ class Platform(FakeJobs):
         if deployment.endpoint not in self:
             return  # deleted meanwhile
         self.settle(deployment.endpoint, failed=failed)
+        if failed:
+            self.rolled_back.add(deployment.name)
         self._kernel.tell("sagemaker", f"{deployment.name} {'fails' if failed else 'serves'} at {deployment.endpoint}")
         self._tell_endpoint(deployment.endpoint, "Failed" if failed else "InService")
 

@@ -68,8 +68,8 @@ def simulate(
     mutant: Mutant | None = None,
 ) -> Outcome:
     """One simulation, with or without a remedy switched off."""
-    options = mutant.options if mutant and mutant.options else options
-    remedy_off: AbstractContextManager[None] = mutant.applied() if mutant else nullcontext()
+    options = mutant.options if mutant else options
+    remedy_off: AbstractContextManager[object] = mutant.applied() if mutant else nullcontext()
     with remedy_off:
         simulation = Simulation(weather, seed, options=options, story=story)
         workload = Workload(simulation, plan)

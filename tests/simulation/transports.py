@@ -225,7 +225,10 @@ class Stream:
     def _read(self, lane: int, tries: int = 0, size: int = 0) -> None:
         batch = self._lanes[lane][: size or self.wiring.batch_size]
         records = [
-            {"eventName": "INSERT", "dynamodb": {"NewImage": {"detail_type": {"S": i.detail_type}, "detail": {"S": i.detail}}}}
+            {
+                "eventName": "INSERT",
+                "dynamodb": {"NewImage": {"detail_type": {"S": i.detail_type}, "detail": {"S": i.detail}}},
+            }
             for i in batch
         ]
         self._run(

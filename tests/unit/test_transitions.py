@@ -106,6 +106,14 @@ def test_success_hands_over_to_the_next_stage_in_the_same_transition() -> None:
     assert run.output_of(Stage.EXPORT) == "s3://data/runs/movielens-1/export/1/"
 
 
+def test_an_attempt_never_ends_before_it_starts() -> None:
+    run = step(new(), JobStarted(Stage.EXPORT, 1)).after
+    early = JobReported(Stage.EXPORT, 1, JobStatus.SUCCEEDED, ended_at=NOW - timedelta(minutes=5))
+    export = step(run, early).after.attempt(Stage.EXPORT)
+    assert export is not None
+    assert export.started_at == export.ended_at == NOW + timedelta(minutes=1)
+
+
 def test_the_last_success_ends_the_run() -> None:
     run = reached(Stage.DEPLOY)
     attempt = run.attempt(Stage.DEPLOY)

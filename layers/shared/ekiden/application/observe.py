@@ -19,7 +19,7 @@ from ekiden.domain.transitions import (
     Transition,
     decide,
 )
-from ekiden.errors import AlreadyDone, PipelineError, Transient
+from ekiden.errors import AlreadyDone, Permanent, PipelineError, Transient
 from ekiden.ports import Clock, JobLogs, Jobs, Ledger, Randomness
 
 CHECK_AGAIN = timedelta(seconds=45)
@@ -189,8 +189,10 @@ class ReconcileJobs:
             return
         try:
             self.observe.record(run, attempt, actor=actor)
-        except AlreadyDone:
+        except (AlreadyDone, Permanent):
             if not overdue:
                 raise
-            self.observe.jobs.stop(attempt.ref)
+            # A job that may neither be described nor stopped must not keep its run open for ever.
+            with suppress(Permanent):
+                self.observe.jobs.stop(attempt.ref)
             self.observe.decide(run, DeadlinePassed(stage, number), actor=actor)

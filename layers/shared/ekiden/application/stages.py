@@ -10,7 +10,7 @@ from ekiden.application.plans import Deployed, plan_for, spec_of
 from ekiden.application.races import until_decided
 from ekiden.domain.model import Attempt, AttemptStatus, Failure, Run, Stage
 from ekiden.domain.transitions import JobStarted, NoChange, StartRefused, Transition, decide
-from ekiden.errors import AlreadyDone, NotFound, StageRejected
+from ekiden.errors import AlreadyDone, NotFound, Permanent
 from ekiden.ports import Clock, Jobs, Ledger, Randomness
 
 
@@ -45,7 +45,7 @@ class StartStage:
         try:
             _START[stage](self, run, attempt)
             event = JobStarted(stage, number)
-        except StageRejected as refusal:
+        except Permanent as refusal:  # whatever it is, trying again cannot help: the run ends and says so
             event = StartRefused(stage, number, Failure(refusal.code, refusal.message))
         decision = decide(
             run,

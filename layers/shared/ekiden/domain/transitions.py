@@ -238,12 +238,11 @@ def _started(run: Run, attempt: Attempt, now: datetime) -> Decision:
 
 
 def _close(attempt: Attempt, status: AttemptStatus, report: JobReported | None, now: datetime) -> Attempt:
-    return replace(
-        attempt,
-        status=status,
-        started_at=(report.started_at if report else None) or attempt.started_at,
-        ended_at=(report.ended_at if report else None) or now,
-    )
+    started_at = (report.started_at if report else None) or attempt.started_at
+    ended_at = (report.ended_at if report else None) or now
+    # The platform's clock and ours differ, and an adopted endpoint was in service before we knew of it.
+    ended_at = max(ended_at, started_at or ended_at)
+    return replace(attempt, status=status, started_at=started_at, ended_at=ended_at)
 
 
 def _succeeded(run: Run, attempt: Attempt, report: JobReported, plan: Plan, now: datetime) -> Transition:

@@ -93,7 +93,8 @@ class Container:
     @cached_property
     def bus(self) -> EventBus:
         """The ``ekiden`` bus."""
-        return EventBridgeBus(_client("events"), settings.read(settings.BusSettings).event_bus_name)
+        name = settings.read(settings.BusSettings).event_bus_name
+        return EventBridgeBus(_client("events"), name)
 
     @cached_property
     def score_queue(self) -> Messages:
@@ -170,7 +171,8 @@ class Container:
 
     @cached_property
     def _table(self) -> Table:
-        return Table(_client("dynamodb"), settings.read(settings.LedgerSettings).ledger_table)
+        name = settings.read(settings.LedgerSettings).ledger_table  # first: that it is missing is the better error
+        return Table(_client("dynamodb"), name)
 
 
 def _client(service: Any) -> Any:
