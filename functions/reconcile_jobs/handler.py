@@ -8,15 +8,15 @@ from typing import Any
 from ekiden.runtime.container import Container, container
 from ekiden.runtime.observability import count, logger, metrics
 
-LIMIT = 50
-"""Attempts looked at in one sweep: below SageMaker's rate of describe calls, and within the function's time."""
+BUDGET = 50
+"""Calls to SageMaker in one sweep: less than one a second, whatever the number of runs."""
 
 
 @logger.inject_lambda_context(clear_state=True)
 def handler(event: dict[str, Any], context: Any, parts: Container | None = None) -> dict[str, Any]:
     """Lambda's entry point."""
     parts = parts or container()
-    result = asdict(parts.reconcile_jobs(limit=LIMIT, actor="reconciler"))
+    result = asdict(parts.reconcile_jobs(budget=BUDGET, actor="reconciler"))
     log = logger.error if result["troubles"] else logger.info
     log("swept", extra=result)
     count("ReconcilerSweeps")

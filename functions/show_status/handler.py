@@ -29,6 +29,7 @@ def handler(event: dict[str, Any], context: Any, parts: Container | None = None)
     routes: dict[str, Callable[[], BaseModel]] = {
         "GET /runs": runs,
         "GET /runs/{run_id}": lambda: show.run(path["run_id"]),
+        "GET /runs/{run_id}/history": lambda: show.history(path["run_id"]),
         "GET /runs/{run_id}/logs": run_logs,
         "GET /scores/{request_id}": lambda: show.score_request(path["request_id"]),
     }

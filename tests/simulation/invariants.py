@@ -86,7 +86,9 @@ class Invariants:
                 self._violated(run.run_id, f"never ended: it is {run.status}")
             self._replays(run)
         for job in self.platform.alive.values():
-            self._violated(job.run_id, f"{job.name} runs on though the run is over")
+            run = self.ledger.run_now(job.run_id)
+            if run is None or run.status in TERMINAL_RUN:
+                self._violated(job.run_id, f"{job.name} runs on though the run is over")
 
     def _violated(self, run_id: str, what: str) -> None:
         self.violations.append(f"{run_id}: {what}")

@@ -8,6 +8,7 @@ drawn by the ``Weather``: the call takes its time, fails, its answer is lost, th
 from __future__ import annotations
 
 import heapq
+from collections import Counter
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -96,11 +97,17 @@ def _silent(who: str, what: str) -> None:
 class Kernel:
     """Time, and what is to happen when. Seconds since the simulation began."""
 
-    def __init__(self, judge: Judge, zombies: Callable[[], bool], tell: Tell | None = None) -> None:
+    def __init__(
+        self,
+        judge: Judge,
+        zombies: Callable[[], bool],
+        tell: Tell | None = None,
+        counts: Counter[str] | None = None,
+    ) -> None:
         self.now = 0.0
         self.tell = tell or _silent
         self.tells = tell is not None
-        self.invocations = self.boundaries = self.faults = 0
+        self.counts = Counter[str]() if counts is None else counts
         self.after_step: Callable[[], None] = lambda: None
         self._judge = judge
         self._zombies = zombies
@@ -138,8 +145,8 @@ class Kernel:
 
     def invoke(self, function: str, timeout: float, body: Callable[[], Any], settle: Settle) -> Invocation:
         """Start a handler now; it runs to its first boundary."""
-        self.invocations += 1
-        invocation = Invocation(self.invocations, function, self.now, timeout, settle)
+        self.counts["invocations"] += 1
+        invocation = Invocation(self.counts["invocations"], function, self.now, timeout, settle)
 
         def live() -> None:
             answer, why = None, None
@@ -172,11 +179,11 @@ class Kernel:
             raise Crash("dead")
         place = Boundary(invocation, invocation.boundaries, call, moment)
         invocation.boundaries += 1
-        self.boundaries += 1
+        self.counts["boundaries"] += 1
         fault, seconds = self._judge(place)
         if fault is not None:
             invocation.faults += 1
-            self.faults += 1
+            self.counts[fault] += 1
             if self.tells:
                 self.tell(str(invocation), f"** {fault} {moment} {call}" + (f" {seconds:.0f} s" if seconds > 1 else ""))
             if fault is Fault.CRASH:
@@ -200,6 +207,7 @@ class Kernel:
             return
         invocation.faults += 1
         zombie = self._zombies()
+        self.counts["zombie" if zombie else "time-out"] += 1
 
         def time_out() -> None:
             if invocation.ended:

@@ -5,11 +5,11 @@ A mutant patches the shipped code in memory, for the length of one simulation.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from itertools import count
 from typing import Any
 from unittest.mock import patch
 
@@ -46,14 +46,9 @@ def _no_fence() -> AbstractContextManager[Any]:
     def believe(run: Run, event: transitions.Event) -> Attempt | transitions.NoChange:
         return run.attempt(event.stage, event.attempt) or transitions.NoChange("no such attempt")
 
-    def learn_all(ledger: LaggingLedger, run_id: str) -> None:
-        run = ledger._runs[run_id]
-        ledger._index[run_id] = [(run, attempt) for attempt in run.attempts]
-
     both = ExitStack()
     both.enter_context(patch.object(transitions, "_live_attempt", believe))
     both.enter_context(patch.object(observe, "ACTIVE_ATTEMPT", frozenset(AttemptStatus)))
-    both.enter_context(patch.object(LaggingLedger, "_learn", learn_all))
     return both
 
 
@@ -70,6 +65,7 @@ def _no_condition() -> AbstractContextManager[Any]:
 def _random_names() -> AbstractContextManager[Any]:
     """A job's name is drawn when the job is started, and written down afterwards."""
     _start = stages.StartStage._start
+    drawn = count(1)
 
     class Renaming:
         def __init__(self, ledger: Any) -> None:
@@ -84,7 +80,7 @@ def _random_names() -> AbstractContextManager[Any]:
                 return None
             for attempt in run.attempts:
                 if attempt.status is AttemptStatus.STARTING:
-                    run = run.with_attempt(_renamed(attempt))
+                    run = run.with_attempt(_renamed(attempt, next(drawn)))
             return run
 
     def start(self: stages.StartStage, run_id: str, stage: Stage, number: int, *, actor: str) -> None:
@@ -97,13 +93,13 @@ def _random_names() -> AbstractContextManager[Any]:
     return both
 
 
-def _renamed(attempt: Attempt) -> Attempt:
-    name = f"{naming_prefix(attempt.job)}-{os.urandom(4).hex()}"
+def _renamed(attempt: Attempt, drawn: int) -> Attempt:
+    name = f"{_prefix(attempt.job)}-{drawn:08x}"
     ref = attempt.ref if attempt.ref.kind is JobKind.ENDPOINT else JobRef(attempt.ref.kind, name)
     return replace(attempt, job=name, ref=ref)
 
 
-def naming_prefix(job: str) -> str:
+def _prefix(job: str) -> str:
     """A job's name without what was drawn: hash, stage and attempt."""
     return "-".join(job.split("-")[:3])
 

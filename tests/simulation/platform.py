@@ -6,8 +6,9 @@ something happens, and tells the bus of it: best effort, several times, late.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
 
 from ekiden.domain.model import Failure, JobKind, JobRef, Stage
 from ekiden.domain.transitions import JobStatus
@@ -26,22 +27,41 @@ EVENT_STATUS = {
     JobStatus.STOPPED: "Stopped",
     JobStatus.TIMED_OUT: "Stopped",
 }
-FAILURES = (
-    (Failure("EXIT_75", "the container gave up for now: exit code 75"), True),
-    (Failure("EMPTY_GRAPH", "the graph has no edges"), False),
-)
 SLOWEST_STOP = 90.0
 """Seconds a job may go on after it was told to stop."""
 LONGEST_UPDATE = 7200.0
 """Seconds after which SageMaker gives a hanging endpoint update up by itself."""
 
 
+class Fate(StrEnum):
+    """What becomes of a job or an endpoint's update."""
+
+    SUCCEEDS = "succeeds"
+    FAILS = "fails"
+    GIVES_UP = "gives up"
+    """Fails for a passing reason: exit code 75."""
+    HANGS = "hangs"
+    """Goes on until it is stopped."""
+    OUTLASTS = "outlasts"
+    """Goes on until SageMaker ends it: its time is over."""
+    HELD = "held"
+    """Goes on until the test ends it."""
+
+
 @dataclass(frozen=True, slots=True)
-class Durations:
-    """Seconds that jobs and endpoint updates take."""
+class Jobs:
+    """How long jobs and endpoint updates take (seconds), and the fates of some: the weather decides on the others."""
 
     shortest: float = 5.0
     longest: float = 600.0
+    fates: Mapping[tuple[Stage, int], Fate] = field(default_factory=dict)
+    """By stage and attempt."""
+
+
+FAILURES = {
+    Fate.GIVES_UP: Failure("TEMPORARY", "the container gave up for now: exit code 75"),
+    Fate.FAILS: Failure("EMPTY_GRAPH", "the graph has no edges"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,13 +90,13 @@ class _Created(list[str]):
 class Platform(FakeJobs):
     """Implements ``ports.Jobs`` in virtual time. ``alive`` has every job that runs, by name."""
 
-    def __init__(self, kernel: Kernel, sky: Sky, buses: Buses, faults: Faults, durations: Durations) -> None:
+    def __init__(self, kernel: Kernel, sky: Sky, buses: Buses, faults: Faults, jobs: Jobs) -> None:
         super().__init__(VirtualClock(kernel), faults)
         self.created = _Created(lambda name: kernel.after(0.0, lambda: self._began(name)))
         self.creations: list[Creation] = []
         self.alive: dict[str, Creation] = {}
         self.on_creation: Callable[[Creation], None] = lambda creation: None
-        self._kernel, self._sky, self._buses, self._durations = kernel, sky, buses, durations
+        self._kernel, self._sky, self._buses, self._plan = kernel, sky, buses, jobs
         self.rolled_back: set[str] = set()
         """Deployments whose update failed, after which the endpoint shows no trace of them."""
         self.last_end: dict[str, float] = {}
@@ -100,28 +120,48 @@ class Platform(FakeJobs):
         if stage is Stage.DEPLOY:
             deployment = self.deployment(name)
             creation = Creation(name, deployment.run_id, stage, number, self._kernel.now)
-            self._update(deployment)
+            self._update(deployment, number)
         else:
             job = self.job(name)
             creation = Creation(name, job.run_id, stage, number, self._kernel.now)
             self.alive[name] = creation
-            self._work(job)
+            self._work(job, number)
         self.creations.append(creation)
         self._kernel.tell("sagemaker", f"{name} of {creation.run_id} begins")
         self.on_creation(creation)
 
-    def _work(self, job: Job) -> None:
-        sky, kernel = self._sky, self._kernel
+    def finish(self, name: str, status: JobStatus, *, transient: bool = False) -> None:
+        """End a held job."""
+        failure = FAILURES[Fate.GIVES_UP if transient else Fate.FAILS] if status is JobStatus.FAILED else None
+        self._finish(name, status, failure, transient)
+
+    def _work(self, job: Job, attempt: int) -> None:
+        kernel = self._kernel
         self._tell(job.name, JobStatus.RUNNING)
-        duration = sky.between(self._durations.shortest, self._durations.longest)
-        if sky.chance(sky.weather.hang):
-            if sky.chance(0.5):
+        duration = self._duration()
+        match fate := self._fate(job.stage, attempt):
+            case Fate.SUCCEEDS:
+                kernel.after(duration, lambda: self._finish(job.name, JobStatus.SUCCEEDED))
+            case Fate.FAILS | Fate.GIVES_UP:
+                transient = fate is Fate.GIVES_UP
+                kernel.after(
+                    duration / 2, lambda: self._finish(job.name, JobStatus.FAILED, FAILURES[fate], transient)
+                )
+            case Fate.OUTLASTS:
                 kernel.after(job.max_runtime_seconds + 30.0, lambda: self._finish(job.name, JobStatus.TIMED_OUT))
-        elif sky.chance(sky.weather.failure):
-            failure, transient = FAILURES[sky.random.randrange(len(FAILURES))]
-            kernel.after(duration / 2, lambda: self._finish(job.name, JobStatus.FAILED, failure, transient))
-        else:
-            kernel.after(duration, lambda: self._finish(job.name, JobStatus.SUCCEEDED))
+
+    def _fate(self, stage: Stage, attempt: int) -> Fate:
+        if (stage, attempt) in self._plan.fates:
+            return self._plan.fates[stage, attempt]
+        sky = self._sky
+        if sky.chance(sky.weather.hang):
+            return Fate.HANGS if sky.chance(0.5) else Fate.OUTLASTS
+        if sky.chance(sky.weather.failure):
+            return Fate.GIVES_UP if sky.chance(0.5) else Fate.FAILS
+        return Fate.SUCCEEDS
+
+    def _duration(self) -> float:
+        return self._sky.between(self._plan.shortest, self._plan.longest)
 
     def _finish(self, name: str, status: JobStatus, failure: Failure | None = None, transient: bool = False) -> None:
         ended = self.alive.pop(name, None)
@@ -133,13 +173,13 @@ class Platform(FakeJobs):
         self._kernel.tell("sagemaker", f"{name} ends {status}" + (f" ({failure.code})" if failure else ""))
         self._tell(name, status)
 
-    def _update(self, deployment: Deployment) -> None:
-        sky = self._sky
+    def _update(self, deployment: Deployment, attempt: int) -> None:
         self._tell_endpoint(deployment.endpoint, "Updating")
-        hangs = sky.chance(sky.weather.hang)
-        failed = hangs or sky.chance(sky.weather.failure)
-        duration = LONGEST_UPDATE if hangs else sky.between(self._durations.shortest, self._durations.longest)
-        self._kernel.after(duration, lambda: self._settle(deployment, failed))
+        fate = self._fate(Stage.DEPLOY, attempt)
+        if fate is Fate.HELD:
+            return
+        duration = LONGEST_UPDATE if fate in {Fate.HANGS, Fate.OUTLASTS} else self._duration()
+        self._kernel.after(duration, lambda: self._settle(deployment, fate is not Fate.SUCCEEDS))
 
     def _settle(self, deployment: Deployment, failed: bool) -> None:
         if deployment.endpoint not in self:
@@ -169,6 +209,7 @@ class Platform(FakeJobs):
         weather = self._sky.weather
         for _ in range(2 if self._sky.chance(weather.multiple) else 1):
             if self._sky.chance(weather.drop):
+                self._sky.counts["lost event"] += 1
                 self._kernel.tell("sagemaker", f"** the event {detail_type} {detail} is lost")
             else:
                 self._buses.put(DEFAULT_BUS, "aws.sagemaker", detail_type, detail)

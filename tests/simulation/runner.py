@@ -8,10 +8,8 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from itertools import islice
-from statistics import median
+from typing import TypeVar
 
-from ekiden.domain.model import TERMINAL_RUN
 from ekiden.domain.scores import TERMINAL_SCORE
 from tests.simulation.mutants import MUTANTS, Mutant
 from tests.simulation.simulation import Options, Simulation
@@ -19,7 +17,11 @@ from tests.simulation.story import Story
 from tests.simulation.weather import WEATHERS, Weather
 from tests.simulation.workload import Plan, Workload
 
+T = TypeVar("T")
+R = TypeVar("R")
+
 PLAN = Plan()
+WORKERS = 2
 CHUNK = 20
 """Seeds that a worker process takes at a time."""
 
@@ -35,6 +37,11 @@ class Outcome:
     counts: Counter[str] = field(default_factory=Counter)
 
     @property
+    def broken_runs(self) -> int:
+        """How many of the runs broke an invariant (one at least, if anything did)."""
+        return min(self.runs, len({violation.partition(": ")[0] for violation in self.violations}))
+
+    @property
     def name(self) -> str:
         """As it is written in ``regressions.txt``."""
         return f"{self.weather}/{self.seed}"
@@ -45,6 +52,7 @@ class Tally:
     """What became of many seeds."""
 
     runs: int = 0
+    broken_runs: int = 0
     seeds: int = 0
     failing: list[Outcome] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)
@@ -52,6 +60,7 @@ class Tally:
     def add(self, outcome: Outcome) -> None:
         """Count one more."""
         self.runs += outcome.runs
+        self.broken_runs += outcome.broken_runs
         self.seeds += 1
         self.counts += outcome.counts
         if outcome.violations:
@@ -132,13 +141,10 @@ def _scores_ended(simulation: Simulation) -> Iterator[str]:
 
 
 def _counts(simulation: Simulation) -> Counter[str]:
-    counts: Counter[str] = Counter(run.status.value for run in simulation.ledger.runs_now())
-    counts["dead letters"] = sum(len(queue.dead) for queue in simulation.queues.values())
+    counts = Counter(run.status.value for run in simulation.ledger.runs_now()) + simulation.sky.counts
+    counts["dead letter"] = sum(len(queue.dead) for queue in simulation.queues.values())
     counts["creations"] = len(simulation.platform.creations)
     counts["transitions"] = len(simulation.ledger.transitions)
-    counts["boundaries"] = simulation.kernel.boundaries
-    counts["faults"] = simulation.kernel.faults
-    counts["invocations"] = simulation.kernel.invocations
     return counts
 
 
@@ -167,19 +173,22 @@ def tasks(weather: str, runs: int, first: int = 0, mutant: str | None = None) ->
         yield Task(weather, range(start, min(start + CHUNK, last)), mutant)
 
 
+def parallel(do: Callable[[T], R], todo: Iterable[T], *, workers: int = WORKERS) -> Iterator[R]:
+    """What ``do`` makes of each item, on several cores, in no order."""
+    with multiprocessing.get_context("spawn").Pool(workers) as pool:
+        yield from pool.imap_unordered(do, todo)
+
+
 def simulate_all(
-    todo: Iterable[Task], *, workers: int = 2, progress: Callable[[Tally], None] | None = None
+    todo: Iterable[Task], *, workers: int = WORKERS, progress: Callable[[dict[str, Tally]], None] | None = None
 ) -> dict[str, Tally]:
     """Tallies by weather. ``progress`` is told of each after every chunk."""
     tallies: dict[str, Tally] = {}
-    context = multiprocessing.get_context("spawn")
-    with context.Pool(workers) as pool:
-        for outcomes in pool.imap_unordered(work, todo):
-            for outcome in outcomes:
-                tally = tallies.setdefault(outcome.weather, Tally())
-                tally.add(outcome)
-            if progress:
-                progress(tallies[outcomes[0].weather])
+    for outcomes in parallel(work, todo, workers=workers):
+        for outcome in outcomes:
+            tallies.setdefault(outcome.weather, Tally()).add(outcome)
+        if progress:
+            progress(tallies)
     return tallies
 
 
@@ -198,5 +207,3 @@ def retell(outcome: Outcome, *, mutant: Mutant | None = None, calls: bool = Fals
         ]
     )
 
-
-__all__ = ["TERMINAL_RUN", "Outcome", "Tally", "islice", "median", "retell", "simulate", "simulate_all", "tasks"]

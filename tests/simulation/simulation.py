@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
@@ -21,7 +21,7 @@ from tests.fakes.io import rate_by_length
 from tests.simulation.invariants import Invariants
 from tests.simulation.kernel import Boundary, Invocation, Kernel, Settle, Verdict, VirtualClock
 from tests.simulation.ledger import LaggingLedger, WatchedScores
-from tests.simulation.platform import Creation, Durations, Platform
+from tests.simulation.platform import Jobs, Platform
 from tests.simulation.story import Story
 from tests.simulation.transports import BusPort, Buses, DeadLetterPort, Queue, ScoreQueuePort, Stream
 from tests.simulation.weather import CrashAt, Sky, Weather
@@ -32,6 +32,8 @@ HORIZON = 16 * 3600.0
 STEADY_ENDPOINT = "steady"
 """An endpoint that is in service from the start, for score requests."""
 QUIET_SWEEPS = 3
+ENOUGH = 20
+"""Violations after which a simulation ends: what follows only follows from them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +42,9 @@ class Options:
 
     schedule: bool = True
     outbox: bool = True
-    durations: Durations = Durations()
+    deliver: bool = True
+    """Whether the stream and the buses carry anything."""
+    jobs: Jobs = field(default_factory=Jobs)
     crash_at: CrashAt | None = None
 
 
@@ -56,7 +60,7 @@ class Simulation:
         self.trail: list[Boundary] | None = None
         judge = options.crash_at.judge_from(self.sky) if options.crash_at else self.sky.judge
         self._judge_boundary = judge
-        self.kernel = Kernel(self._judge, self.sky.zombie, story.tell if story else None)
+        self.kernel = Kernel(self._judge, self.sky.zombie, story.tell if story else None, self.sky.counts)
         if story:
             story.kernel = self.kernel
         self.faults = Faults()
@@ -65,13 +69,13 @@ class Simulation:
         self.queues = {
             name: Queue(queue, self.kernel, self.sky, self.invoke) for name, queue in self.wiring.queues.items()
         }
-        self.buses = Buses(self.wiring.rules, self.queues, self.kernel, self.sky)
+        self.buses = Buses(self.wiring.rules if options.deliver else (), self.queues, self.kernel, self.sky)
         self.bus = BusPort(self.buses, self.faults)
         self.stream = Stream(self.wiring.stream, self.kernel, self.sky, self.invoke)
         self.ledger = LaggingLedger(self.kernel, self.sky, self.faults)
         clock = VirtualClock(self.kernel)
         self.scores = WatchedScores(clock, self.faults)
-        self.platform = Platform(self.kernel, self.sky, self.buses, self.faults, options.durations)
+        self.platform = Platform(self.kernel, self.sky, self.buses, self.faults, options.jobs)
         self.platform.serve(STEADY_ENDPOINT)
         self.objects = FakeObjects(self.faults)
         self.endpoints = FakeEndpoints(self.faults)
@@ -95,7 +99,7 @@ class Simulation:
         """Let time pass until all work is done, then check what must hold at the end."""
         self._schedule()
         with quiet():
-            self.kernel.run(until)
+            self.kernel.run(until, lambda: len(self.invariants.violations) > ENOUGH)
             self._observe()
             self.kernel.bury()
 
@@ -188,7 +192,7 @@ class Simulation:
 
     def _carry(self, outbox: list[OutboxItem], start: int) -> int:
         for item in outbox[start:]:
-            if self.options.outbox:
+            if self.options.deliver and (self.options.outbox or outbox is self.scores.outbox):
                 self.stream.append(item)
         return len(outbox)
 
@@ -211,6 +215,3 @@ def quiet() -> Iterator[None]:
         logger.setLevel(level)
         for name, method in measured.items():
             setattr(metrics, name, method)
-
-
-__all__ = ["Creation", "Options", "Simulation"]

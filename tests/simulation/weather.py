@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -76,6 +77,7 @@ class Sky:
     def __init__(self, weather: Weather, seed: int) -> None:
         self.weather = weather
         self.random = random.Random(f"{weather.name}/{seed}")
+        self.counts: Counter[str] = Counter()
         self._pauses: dict[int, int] = {}
 
     def chance(self, rate: float) -> bool:
@@ -102,6 +104,7 @@ class Sky:
     def delays(self, usual: float) -> list[float]:
         """Delays in seconds of the deliveries of one event with the same id: usually one of about ``usual``."""
         copies = 2 if self.chance(self.weather.duplicate) else 1
+        self.counts["duplicate"] += copies - 1
         return [self._delay(usual) for _ in range(copies)]
 
     def between(self, low: float, high: float) -> float:
@@ -110,6 +113,7 @@ class Sky:
 
     def _delay(self, usual: float) -> float:
         if self.chance(self.weather.late):
+            self.counts["late"] += 1
             return self.random.random() * LATEST
         return usual * (0.5 + self.random.random())
 

@@ -15,8 +15,6 @@ from tests.simulation.kernel import Invocation
 from tests.simulation.simulation import STEADY_ENDPOINT, Simulation
 from tests.simulation.wiring import BUCKET, DEFAULT_BUS
 
-ENDPOINTS = ("movies", "books")
-"""Runs share endpoints: two updates of one endpoint get in each other's way."""
 PATIENCE = 12
 """How often a client asks again before it gives up."""
 
@@ -32,7 +30,11 @@ class Plan:
     """Share of the runs submitted by a file put into the bucket."""
     scores: float = 0.2
     """Share of the runs beside which scores are asked for."""
+    looks: float = 0.2
+    """Share of the runs submitted over HTTP that somebody looks at later."""
     stage_hours: float = 0.5
+    endpoints: int = 2
+    """Runs share endpoints: two updates of one endpoint get in each other's way."""
 
 
 @dataclass(slots=True)
@@ -67,7 +69,7 @@ class Workload:
         return {
             **SAMPLE_SPEC,
             "name": f"run{number}",
-            "deploy": {"endpoint": ENDPOINTS[number % len(ENDPOINTS)]},
+            "deploy": {"endpoint": f"endpoint{number % self.plan.endpoints}"},
             "limits": {"stage_hours": self.plan.stage_hours},
         }
 
@@ -75,9 +77,20 @@ class Workload:
         body = {"spec": self.spec(number), "request_id": f"request-{number}"}
 
         def answered(document: dict[str, Any]) -> None:
-            self.accepted[f"run{number}"] = document["run_id"]
+            run_id = self.accepted[f"run{number}"] = document["run_id"]
+            if self.simulation.sky.chance(self.plan.looks):
+                self._later(60.0, 600.0, lambda: self._look(run_id))
 
         self._call("submit_run", http_event("POST /runs", body), answered)
+
+    def _later(self, soonest: float, latest: float, act: Callable[[], None]) -> None:
+        """Something that users will do in a while; the simulation waits for it."""
+        self.open += 1
+        self.simulation.kernel.after(self.simulation.sky.between(soonest, latest), act)
+
+    def _look(self, run_id: str) -> None:
+        event = http_event("GET /runs/{run_id}", path={"run_id": run_id})
+        self._call("show_status", event, lambda document: None)
 
     def _ask_for_scores(self, number: int) -> None:
         pairs = [[f"user{i}", f"movie{number}"] for i in range(3)]

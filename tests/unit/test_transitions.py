@@ -186,6 +186,12 @@ def test_a_late_event_of_an_earlier_attempt_changes_nothing() -> None:
         assert "not the current one (2)" in decision.reason
 
 
+def test_a_run_that_is_over_says_so() -> None:
+    failed = step(new(), JobReported(Stage.EXPORT, 1, JobStatus.FAILED)).after
+    for late in (JobReported(Stage.EXPORT, 1, JobStatus.SUCCEEDED), DeadlinePassed(Stage.EXPORT, 1)):
+        assert decide(failed, late, plan=PLAN, now=NOW, jitter=0) == NoChange("the run is FAILED already")
+
+
 def test_a_retry_does_not_outlive_the_run() -> None:
     run = replace(new(), deadline=NOW + timedelta(minutes=90))
     retried = step(run, JobReported(Stage.EXPORT, 1, JobStatus.FAILED, transient=True)).after

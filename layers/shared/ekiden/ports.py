@@ -72,8 +72,8 @@ class Ledger(Protocol):
         """Live attempts that wait for ``ref``: run id, stage, attempt number. Several may wait for one endpoint.
         Eventually consistent."""
 
-    def due(self, now: datetime, limit: int) -> list[tuple[str, Stage, int]]:
-        """Live attempts whose next check is due, the longest overdue first. Eventually consistent."""
+    def live(self, limit: int) -> list[LiveAttempt]:
+        """Live attempts, those that are due to be looked at first. Eventually consistent."""
 
     def postpone(self, run_id: str, stage: Stage, number: int, until: datetime) -> None:
         """Look at a live attempt again at ``until``, so that others get their turn; no transition, no history.
@@ -84,6 +84,14 @@ class Ledger(Protocol):
 
     def history(self, run_id: str) -> list[HistoryEntry]:
         """What happened to a run, in order."""
+
+
+@dataclass(frozen=True, slots=True)
+class LiveAttempt:
+    """An attempt whose job may be running, as the index of live attempts has it."""
+
+    run_id: str
+    attempt: Attempt
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,6 +173,8 @@ class JobReport:
     transient: bool = False
     started_at: datetime | None = None
     ended_at: datetime | None = None
+    created_at: datetime | None = None
+    """When the endpoint came to be; jobs do without."""
 
 
 class Jobs(Protocol):
@@ -194,7 +204,14 @@ class Jobs(Protocol):
         """
 
     def stop(self, ref: JobRef) -> None:
-        """Tell a running job to stop; a job that is over or unknown is left alone."""
+        """Tell a running job to stop, delete an endpoint; what is over, unknown or in between is left alone."""
+
+    def ended_since(self, moment: datetime) -> frozenset[JobRef]:
+        """Jobs of any kind that have ended (endpoints: settled) and changed since ``moment``; a few list calls.
+
+        Raises:
+            DependencyUnavailable: throttled or out of order; try again.
+        """
 
     def endpoint_in_service(self, name: str) -> bool | None:
         """Whether the endpoint answers; ``None`` if there is no such endpoint."""

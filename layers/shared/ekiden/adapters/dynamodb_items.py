@@ -12,8 +12,8 @@ import zlib
 from datetime import UTC, datetime
 from typing import Any
 
+from ekiden.domain.decisions import DEFAULT_TRIES
 from ekiden.domain.model import (
-    ACTIVE_ATTEMPT,
     Attempt,
     AttemptStatus,
     Failure,
@@ -29,8 +29,11 @@ from ekiden.domain.model import (
 Item = dict[str, Any]
 """An item as plain Python values."""
 
-SCHEMA = 1
-"""Version of the items' shape, written on every item."""
+SCHEMA = 2
+"""Version of the items' shape, written on every item. Versions only add attributes, and readers take what is missing
+for its default: a run begun by one version is finished by its neighbours, before and after.
+
+1: the first. 2: ``tries_left``, ``stopping_since`` and ``output_hash`` on attempts."""
 
 ACTIVE_SHARDS = 4
 """Partitions of the ``active`` index: its writes spread over them."""
@@ -116,8 +119,11 @@ def attempt_item(run: Run, attempt: Attempt) -> Item:
         "started_at": text_of(attempt.started_at) if attempt.started_at else None,
         "ended_at": text_of(attempt.ended_at) if attempt.ended_at else None,
         "failure": failure_text(attempt.failure),
+        "tries_left": attempt.tries_left,
+        "stopping_since": text_of(attempt.stopping_since) if attempt.stopping_since else None,
+        "output_hash": attempt.output_hash,
     }
-    if attempt.status in ACTIVE_ATTEMPT:
+    if attempt.is_live:
         item |= {
             "active_shard": shard_of(run.run_id),
             "next_check_at": text_of(attempt.next_check_at),
@@ -148,11 +154,12 @@ def run_of(items: list[Item]) -> Run | None:
         stages=tuple(
             StageState(stage, StageStatus(stages[stage]["status"]), int(stages[stage]["attempt"])) for stage in Stage
         ),
-        attempts=tuple(_attempt_of(item) for item in items if item["sk"].startswith("ATTEMPT#")),
+        attempts=tuple(attempt_of(item) for item in items if item["sk"].startswith("ATTEMPT#")),
     )
 
 
-def _attempt_of(item: Item) -> Attempt:
+def attempt_of(item: Item) -> Attempt:
+    """The attempt that an ``ATTEMPT#…`` item describes."""
     return Attempt(
         stage=Stage(item["stage"]),
         number=int(item["number"]),
@@ -166,6 +173,9 @@ def _attempt_of(item: Item) -> Attempt:
         started_at=optional_moment(item.get("started_at")),
         ended_at=optional_moment(item.get("ended_at")),
         failure=failure_of(item.get("failure")),
+        tries_left=int(item.get("tries_left", DEFAULT_TRIES - int(item["number"]))),
+        stopping_since=optional_moment(item.get("stopping_since")),
+        output_hash=item.get("output_hash"),
     )
 
 

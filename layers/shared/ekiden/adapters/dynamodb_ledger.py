@@ -22,7 +22,7 @@ from ekiden.contracts.events import SCHEMA_VERSION
 from ekiden.domain.model import JobRef, Run, RunStatus, Stage, StageState
 from ekiden.domain.transitions import OutboxEvent, Transition
 from ekiden.errors import Conflict, LostRace
-from ekiden.ports import HistoryEntry, RunHeadline
+from ekiden.ports import HistoryEntry, LiveAttempt, RunHeadline
 
 OUTBOX_KEPT = timedelta(days=7)
 """How long a published event stays readable; nothing depends on its deletion."""
@@ -102,18 +102,14 @@ class DynamoDBLedger:
         condition = Condition("#job = :job", {"#job": "job_name"}, {":job": str(ref)})
         return [_address(item) for item in self._table.index("job", condition, limit=10)]
 
-    def due(self, now: datetime, limit: int) -> list[tuple[str, Stage, int]]:
-        """See ``ports.Ledger.due``."""
+    def live(self, limit: int) -> list[LiveAttempt]:
+        """See ``ports.Ledger.live``."""
         found: list[Item] = []
         for shard in range(items.ACTIVE_SHARDS):
-            condition = Condition(
-                "#shard = :shard AND #at <= :now",
-                {"#shard": "active_shard", "#at": "next_check_at"},
-                {":shard": f"active-{shard}", ":now": items.text_of(now)},
-            )
+            condition = Condition("#shard = :shard", {"#shard": "active_shard"}, {":shard": f"active-{shard}"})
             found += self._table.index("active", condition, limit=limit)
         found.sort(key=lambda item: str(item["next_check_at"]))
-        return [_address(item) for item in found[:limit]]
+        return [LiveAttempt(item["run_id"], items.attempt_of(item)) for item in found[:limit]]
 
     def postpone(self, run_id: str, stage: Stage, number: int, until: datetime) -> None:
         """See ``ports.Ledger.postpone``. An attempt that is over is in no index, and stays out."""

@@ -7,6 +7,7 @@ described and adopted only if it carries the same fingerprint of its content.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
@@ -23,7 +24,9 @@ from ekiden.adapters.sagemaker_requests import (
     tags_of,
     training_request,
 )
+from ekiden.adapters.sagemaker_status import ENDPOINT_STATUS, JOB_STATUS
 from ekiden.domain import naming
+from ekiden.domain.decisions import JobStatus
 from ekiden.domain.model import Attempt, AttemptStatus, JobKind, JobRef
 from ekiden.errors import NotReadyYet, StageRejected
 from ekiden.ports import Deployment, Job, JobReport
@@ -31,6 +34,9 @@ from ekiden.ports import Deployment, Job, JobReport
 if TYPE_CHECKING:
     from mypy_boto3_sagemaker import SageMakerClient
 
+PAGE = 100
+MAX_PAGES = 5
+"""Per kind of job and sweep."""
 UNKNOWN = frozenset({"ValidationException", "ResourceNotFound"})
 """How SageMaker says that a name is not known: endpoints, models and training jobs by a ValidationException
 ("Could not find …", "Requested resource not found"), processing jobs by ResourceNotFound. The names' patterns were
@@ -87,16 +93,34 @@ class SageMakerJobs:
                 return sagemaker_status.of_endpoint(answer, config=attempt.job, not_begun=waiting)
 
     def stop(self, ref: JobRef) -> None:
-        """See ``ports.Jobs.stop``. An endpoint in the making cannot be stopped: SageMaker ends it by itself."""
+        """See ``ports.Jobs.stop``. An endpoint that is being made or updated cannot be deleted: ask again."""
         with translated():
             try:
-                if ref.kind is JobKind.PROCESSING:
-                    self._client.stop_processing_job(ProcessingJobName=ref.name)
-                elif ref.kind is JobKind.TRAINING:
-                    self._client.stop_training_job(TrainingJobName=ref.name)
+                match ref.kind:
+                    case JobKind.PROCESSING:
+                        self._client.stop_processing_job(ProcessingJobName=ref.name)
+                    case JobKind.TRAINING:
+                        self._client.stop_training_job(TrainingJobName=ref.name)
+                    case JobKind.ENDPOINT:
+                        self._client.delete_endpoint(EndpointName=ref.name)
             except ClientError as error:
                 if code_of(error) not in UNKNOWN:
                     raise
+
+    def ended_since(self, moment: datetime) -> frozenset[JobRef]:
+        """See ``ports.Jobs.ended_since``."""
+        client, ended = self._client, set[JobRef]()
+        listings: list[tuple[JobKind, Callable[..., Any], str, str, Mapping[str, JobStatus]]] = [
+            (JobKind.PROCESSING, client.list_processing_jobs, "ProcessingJobSummaries", "ProcessingJob", JOB_STATUS),
+            (JobKind.TRAINING, client.list_training_jobs, "TrainingJobSummaries", "TrainingJob", JOB_STATUS),
+            (JobKind.ENDPOINT, client.list_endpoints, "Endpoints", "Endpoint", ENDPOINT_STATUS),
+        ]
+        with translated():
+            for kind, call, key, prefix, statuses in listings:
+                for entry in _pages(call, key, {"LastModifiedTimeAfter": moment, "MaxResults": PAGE}):
+                    if statuses.get(entry[f"{prefix}Status"], JobStatus.RUNNING) is not JobStatus.RUNNING:
+                        ended.add(JobRef(kind, entry[f"{prefix}Name"]))
+        return frozenset(ended)
 
     def endpoint_in_service(self, name: str) -> bool | None:
         """See ``ports.Jobs.endpoint_in_service``."""
@@ -198,6 +222,19 @@ def _found(describe: Callable[..., Mapping[str, Any]], **name: str) -> dict[str,
         if code_of(error) in UNKNOWN:
             return None
         raise
+
+
+def _pages(call: Callable[..., Mapping[str, Any]], key: str, request: dict[str, Any]) -> list[Mapping[str, Any]]:
+    """What a list call gives, at most ``MAX_PAGES`` pages of it: the newest first, the rest by the next sweep."""
+    found: list[Mapping[str, Any]] = []
+    token: dict[str, Any] = {}
+    for _ in range(MAX_PAGES):
+        answer = call(**request, **token)
+        found += answer[key]
+        if not answer.get("NextToken"):
+            break
+        token = {"NextToken": answer["NextToken"]}
+    return found
 
 
 def _is_of(attempt: Attempt, answer: Mapping[str, Any]) -> bool:

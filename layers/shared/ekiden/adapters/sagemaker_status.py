@@ -80,7 +80,11 @@ def of_endpoint(answer: dict[str, Any], *, config: str, not_begun: bool) -> JobR
     if status is JobStatus.RUNNING:
         return JobReport(JobStatus.RUNNING) if _concerns(answer, config) or not not_begun else None
     if current == config and status is JobStatus.SUCCEEDED:
-        return JobReport(JobStatus.SUCCEEDED, ended_at=_moment(answer.get("LastModifiedTime")))
+        return JobReport(
+            JobStatus.SUCCEEDED,
+            ended_at=_moment(answer.get("LastModifiedTime")),
+            created_at=_moment(answer.get("CreationTime")),
+        )
     if not_begun and current != config:
         return None
     reason = str(answer.get("FailureReason") or f"endpoint is {answer['EndpointStatus']} with {current}")

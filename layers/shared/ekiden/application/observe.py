@@ -4,26 +4,19 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 
+from ekiden.application.artifacts import manifest_hash
 from ekiden.application.plans import Deployed, plan_for, spec_of
 from ekiden.application.races import until_decided
-from ekiden.application.stages import StartStage
-from ekiden.domain.model import ACTIVE_ATTEMPT, Attempt, AttemptStatus, JobRef, Run, Stage
-from ekiden.domain.transitions import (
-    DeadlinePassed,
-    Event,
-    JobReported,
-    JobStatus,
-    NoChange,
-    Transition,
-    decide,
-)
-from ekiden.errors import AlreadyDone, Permanent, PipelineError, Transient
-from ekiden.ports import Clock, JobLogs, Jobs, Ledger, Randomness
+from ekiden.domain.decisions import Event, JobGone, JobReported, JobStatus, NoChange, Transition
+from ekiden.domain.model import Attempt, JobRef, Run, Stage
+from ekiden.domain.transitions import decide
+from ekiden.errors import AlreadyDone, PipelineError
+from ekiden.ports import Clock, JobLogs, JobReport, Jobs, Ledger, Objects, Randomness
 
-CHECK_AGAIN = timedelta(seconds=45)
-"""After a look that changed nothing. Less than the minute between two sweeps, so that no sweep is missed."""
+START_GRACE = timedelta(seconds=180)
+"""After this no worker that read the ledger before a stop was asked for still runs: functions end after 30 s."""
 LOG_TAIL_LINES = 20
 MAX_LINE = 400
 
@@ -35,6 +28,7 @@ class ObserveJob:
     ledger: Ledger
     jobs: Jobs
     logs: JobLogs
+    objects: Objects
     clock: Clock
     randomness: Randomness
     deployed: Deployed
@@ -74,7 +68,7 @@ class ObserveJob:
     def _observe(self, run_id: str, stage: Stage, number: int, *, actor: str) -> None:
         run = self.ledger.load(run_id)
         attempt = run.attempt(stage, number) if run else None
-        if run is None or attempt is None or attempt.status not in ACTIVE_ATTEMPT:
+        if run is None or attempt is None or not attempt.is_live:
             raise AlreadyDone(f"attempt {number} of {stage} of {run_id} is over")
         self.record(run, attempt, actor=actor)
 
@@ -86,22 +80,41 @@ class ObserveJob:
             Transient: try again later.
         """
         report = self.jobs.describe(attempt)
-        if report is None:
+        if attempt.stopping_since is not None:
+            self._see_it_stop(run, attempt, attempt.stopping_since, report, actor=actor)
+        elif report is None:
             raise AlreadyDone(f"{attempt.ref} does not exist (yet)")
+        else:
+            self.decide(run, self._event_of(attempt, report), actor=actor)
+
+    def _see_it_stop(
+        self, run: Run, attempt: Attempt, since: datetime, report: JobReport | None, *, actor: str
+    ) -> None:
+        """Stop what still runs, again and again, and record that it is over once *describe* says so."""
+        if report is None:
+            # A worker that read the ledger before the stop was asked for may still create the job.
+            if self.clock.now() < since + START_GRACE:
+                raise AlreadyDone(f"{attempt.ref} does not exist (yet)")
+            return self.decide(run, JobGone(attempt.stage, attempt.number), actor=actor)
+        made_by_us = report.created_at is not None and report.created_at >= attempt.created_at
+        if report.status is JobStatus.RUNNING or made_by_us:
+            self.jobs.stop(attempt.ref)
+            raise AlreadyDone(f"{attempt.ref} was told to stop")
+        # An endpoint that served before goes on serving, with the new model if its update could not be held back.
+        self.decide(run, self._event_of(attempt, report), actor=actor)
+
+    def _event_of(self, attempt: Attempt, report: JobReport) -> JobReported:
         ended_badly = report.status not in {JobStatus.RUNNING, JobStatus.SUCCEEDED}
-        self.decide(
-            run,
-            JobReported(
-                attempt.stage,
-                attempt.number,
-                report.status,
-                report.failure,
-                report.transient,
-                report.started_at,
-                report.ended_at,
-                self._log_tail(attempt) if ended_badly else (),
-            ),
-            actor=actor,
+        return JobReported(
+            attempt.stage,
+            attempt.number,
+            report.status,
+            report.failure,
+            report.transient,
+            report.started_at,
+            report.ended_at,
+            self._log_tail(attempt) if ended_badly else (),
+            manifest_hash(self.objects, attempt) if report.status is JobStatus.SUCCEEDED else None,
         )
 
     def decide(self, run: Run, event: Event, *, actor: str) -> None:
@@ -130,69 +143,3 @@ class ObserveJob:
             lines = self.logs.tail(attempt.ref.kind, attempt.ref.name, LOG_TAIL_LINES)
             return tuple(line.message[:MAX_LINE] for line in lines)
         return ()
-
-
-@dataclass(frozen=True, slots=True)
-class SweepResult:
-    """What one sweep of the reconciler did."""
-
-    looked_at: int
-    moved: int
-    postponed: int
-    """Attempts whose services were not available."""
-    troubles: tuple[str, ...] = ()
-    """Attempts that met an error which time will not heal, each with its reason."""
-
-
-@dataclass(frozen=True, slots=True)
-class ReconcileJobs:
-    """Repairs what events did not bring: lost events, unstarted intents, due retries, passed deadlines."""
-
-    observe: ObserveJob
-    start: StartStage
-
-    def __call__(self, *, limit: int, actor: str) -> SweepResult:
-        """Look at up to ``limit`` live attempts that are due. One attempt's trouble does not stop the sweep.
-
-        Who was looked at goes to the end of the line: with more live attempts than ``limit``, each gets its turn.
-        """
-        moved = postponed = 0
-        troubles: list[str] = []
-        ledger, now = self.observe.ledger, self.observe.clock.now()
-        due = ledger.due(now, limit)
-        for run_id, stage, number in due:
-            try:
-                self._ensure(run_id, stage, number, actor=actor)
-                moved += 1
-                continue
-            except AlreadyDone:
-                pass
-            except Transient:
-                postponed += 1
-            except Exception as error:  # noqa: BLE001  whatever it is, it is this attempt's own
-                troubles.append(f"{stage} {number} of {run_id}: {type(error).__name__}: {error}"[:MAX_LINE])
-            with suppress(PipelineError):
-                ledger.postpone(run_id, stage, number, now + CHECK_AGAIN)
-        return SweepResult(len(due), moved, postponed, tuple(troubles))
-
-    def _ensure(self, run_id: str, stage: Stage, number: int, *, actor: str) -> None:
-        run = self.observe.ledger.load(run_id)
-        attempt = run.attempt(stage, number) if run else None
-        if run is None or attempt is None or attempt.status not in ACTIVE_ATTEMPT:
-            raise AlreadyDone("the index lags behind the ledger")
-        overdue = self.observe.clock.now() >= attempt.deadline
-        if attempt.status is AttemptStatus.STARTING and not overdue:
-            # Creates the job, or adopts the one that has its name after comparing what it is.
-            self.start(run_id, stage, number, actor=actor)
-            with suppress(AlreadyDone):  # a job found there may be over by now
-                self.observe(run_id, stage, number, actor=actor)
-            return
-        try:
-            self.observe.record(run, attempt, actor=actor)
-        except (AlreadyDone, Permanent):
-            if not overdue:
-                raise
-            # A job that may neither be described nor stopped must not keep its run open for ever.
-            with suppress(Permanent):
-                self.observe.jobs.stop(attempt.ref)
-            self.observe.decide(run, DeadlinePassed(stage, number), actor=actor)

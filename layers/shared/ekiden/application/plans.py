@@ -8,8 +8,8 @@ from datetime import timedelta
 
 from ekiden.contracts.spec import PipelineSpec, parse_spec
 from ekiden.domain import naming
+from ekiden.domain.decisions import Plan
 from ekiden.domain.model import Attempt, AttemptStatus, Run, Stage
-from ekiden.domain.transitions import Plan
 from ekiden.ports import Deployment, Job
 
 
@@ -27,10 +27,15 @@ def spec_of(run: Run) -> PipelineSpec:
 
 def plan_for(spec: PipelineSpec, deployed: Deployed) -> Plan:
     """What ``spec`` and the deployment fix for all attempts of a run."""
+    limits = spec.limits
     return Plan(
         bucket=deployed.bucket,
         endpoint=spec.endpoint_name,
-        stage_timeout=timedelta(hours=spec.limits.stage_hours),
+        stage_timeout=timedelta(hours=limits.stage_hours),
+        tries=limits.attempts,
+        stage_timeouts={Stage(n): timedelta(hours=own.hours) for n, own in limits.stages.items() if own.hours},
+        stage_tries={Stage(n): own.attempts for n, own in limits.stages.items() if own.attempts},
+        run_timeout=timedelta(hours=limits.run_hours) if limits.run_hours else None,
     )
 
 
@@ -56,7 +61,7 @@ def train_job(run: Run, attempt: Attempt, deployed: Deployed) -> Job:
             "spec": _spec_prefix(run, deployed),
         },
         instance_type=spec.model.instance_type,
-        max_runtime_seconds=_seconds(spec),
+        max_runtime_seconds=_seconds(spec, attempt.stage, deployed),
         output=attempt.output,
         environment={"EKIDEN_TIMELINE": _timeline(run)},
         hyperparameters={name: _text(value) for name, value in spec.model.hyperparameters.items()},
@@ -87,7 +92,7 @@ def _processing_job(run: Run, attempt: Attempt, deployed: Deployed, channel: str
         run_id=run.run_id,
         inputs={channel: source, "spec": _spec_prefix(run, deployed)},
         instance_type=spec.processing_instance_type,
-        max_runtime_seconds=_seconds(spec),
+        max_runtime_seconds=_seconds(spec, attempt.stage, deployed),
         output=attempt.output,
     )
 
@@ -96,8 +101,8 @@ def _spec_prefix(run: Run, deployed: Deployed) -> str:
     return f"s3://{deployed.bucket}/{naming.spec_key(run.run_id).rpartition('/')[0]}/"
 
 
-def _seconds(spec: PipelineSpec) -> int:
-    return max(60, int(spec.limits.stage_hours * 3600))
+def _seconds(spec: PipelineSpec, stage: Stage, deployed: Deployed) -> int:
+    return max(60, int(plan_for(spec, deployed).timeout_of(stage).total_seconds()))
 
 
 def _text(value: bool | int | float | str) -> str:

@@ -80,6 +80,19 @@ class ShowStatus:
             error=_error(run),
         )
 
+    def history(self, run_id: str) -> api.RunHistory:
+        """Who moved the run, when and why.
+
+        Raises:
+            NotFound: there is no such run.
+        """
+        self._load(run_id)
+        lines = [
+            api.HistoryLine(sequence=entry.sequence, at=entry.at, actor=entry.actor, what=entry.what)
+            for entry in self.ledger.history(run_id)
+        ]
+        return api.RunHistory(run_id=run_id, history=lines)
+
     def run_logs(self, run_id: str, stage: Stage | None, token: str | None, tail: int | None) -> api.LogPage:
         """Log lines of the run's jobs: from the start page by page, or the last ``tail`` lines.
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from ekiden.application import plans
 from ekiden.application.plans import Deployed, plan_for, spec_of
 from ekiden.application.races import until_decided
-from ekiden.domain.model import Attempt, AttemptStatus, Failure, Run, Stage
+from ekiden.domain.model import WORKING_RUN, Attempt, AttemptStatus, Failure, Run, Stage
 from ekiden.domain.transitions import JobStarted, NoChange, StartRefused, Transition, decide
 from ekiden.errors import AlreadyDone, NotFound, Permanent
 from ekiden.ports import Clock, Jobs, Ledger, Randomness
@@ -39,6 +39,8 @@ class StartStage:
         if run is None:
             raise NotFound(f"there is no run {run_id}", code="UNKNOWN_RUN")
         attempt = run.attempt(stage, number)
+        if run.status not in WORKING_RUN:
+            raise AlreadyDone(f"{run_id} is {run.status}: nothing is started for it")
         if attempt is None or attempt.status is not AttemptStatus.STARTING:
             raise AlreadyDone(f"attempt {number} of {stage} of {run_id} waits for no start")
         event: JobStarted | StartRefused

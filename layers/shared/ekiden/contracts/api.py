@@ -18,6 +18,10 @@ NodeId = Annotated[str, Field(min_length=1, max_length=512, pattern=r"^[^\x00-\x
 """Pairs travel as lines of text: a control character would break one in two."""
 
 
+Reason = Annotated[str, Field(max_length=500, pattern=r"^[^\x00-\x1f\x7f]*$")]
+"""Why an operator does something; kept in the run's history."""
+
+
 class SubmitRun(Strict):
     """``POST /runs``: the spec as plain data; the same ``request_id`` never starts a second run."""
 
@@ -100,6 +104,68 @@ class RunView(Tolerant):
     evaluation: dict[str, Any] | None
     artifacts: dict[str, str]
     error: RunError | None
+
+
+class CancelRun(Strict):
+    """``POST /runs/{run_id}/cancel``."""
+
+    reason: Reason = ""
+
+
+class RetryRun(Strict):
+    """``POST /runs/{run_id}/retry``: from the stage where the run ended, or from an earlier one."""
+
+    model_config = Strict.model_config | {"populate_by_name": True}
+
+    stage: Annotated[Stage | None, Field(alias="from")] = None
+    reason: Reason = ""
+
+
+class RunChanged(Tolerant):
+    """Answer to a cancel or retry. ``CANCELLING`` becomes ``CANCELLED`` once the job was seen to have stopped."""
+
+    run_id: str
+    status: RunStatus
+    stage: Stage | None = None
+    """Where a retried run goes on."""
+
+
+class HistoryLine(Tolerant):
+    """One move of a run: when, who and what. ``actor`` is the caller's ARN, an event's id, or the reconciler."""
+
+    sequence: int
+    at: datetime
+    actor: str
+    what: str
+
+
+class RunHistory(Tolerant):
+    """Answer to ``GET /runs/{run_id}/history``, oldest first."""
+
+    run_id: str
+    history: list[HistoryLine]
+
+
+class RedriveMessages(Strict):
+    """``POST /redrive``: send parked messages to their queues again; without ``queue`` those of all queues."""
+
+    queue: Annotated[str | None, Field(min_length=1, max_length=80)] = None
+    reason: Reason = ""
+
+
+class QueueRedriven(Tolerant):
+    """What became of one queue's parked messages; ``kept`` ones can never succeed and stay where they are."""
+
+    queue: str
+    redriven: int
+    kept: int
+    remaining: int
+
+
+class RedriveReport(Tolerant):
+    """Answer to ``POST /redrive``."""
+
+    queues: list[QueueRedriven]
 
 
 class LogLine(Tolerant):

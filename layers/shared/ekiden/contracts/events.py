@@ -27,6 +27,7 @@ class DetailType(StrEnum):
     STAGE_SUCCEEDED = "StageSucceeded"
     RUN_SUCCEEDED = "RunSucceeded"
     RUN_FAILED = "RunFailed"
+    RUN_CANCELLED = "RunCancelled"
     SCORES_REQUESTED = "ScoresRequested"
     SCORES_COMPLETED = "ScoresCompleted"
     SCORES_FAILED = "ScoresFailed"
@@ -101,6 +102,19 @@ class RunSucceeded(Tolerant):
     data: RunSucceededData
 
 
+class RunCancelledData(Tolerant):
+    """An operator cancelled the run, and its job was seen to have stopped."""
+
+    stage: Stage
+
+
+class RunCancelled(Tolerant):
+    """``detail`` of a ``RunCancelled`` event."""
+
+    meta: Meta
+    data: RunCancelledData
+
+
 class RunFailedData(Tolerant):
     """The run ended at a stage, for a reason."""
 
@@ -163,6 +177,7 @@ EVENTS: dict[DetailType, type[BaseModel]] = {
     DetailType.STAGE_SUCCEEDED: StageSucceeded,
     DetailType.RUN_SUCCEEDED: RunSucceeded,
     DetailType.RUN_FAILED: RunFailed,
+    DetailType.RUN_CANCELLED: RunCancelled,
     DetailType.SCORES_REQUESTED: ScoresRequested,
     DetailType.SCORES_COMPLETED: ScoresCompleted,
     DetailType.SCORES_FAILED: ScoresFailed,
@@ -265,6 +280,8 @@ __all__ = [
     "ObjectCreated",
     "PairsRange",
     "ParkedError",
+    "RunCancelled",
+    "RunCancelledData",
     "RunFailed",
     "RunFailedData",
     "RunSubmitted",

@@ -209,10 +209,27 @@ class Deploy(Strict):
     instance_count: Annotated[int, Field(ge=1, le=10)] = 1
 
 
-class Limits(Strict):
-    """How long each stage may take before it is stopped and the run fails."""
+Hours = Annotated[float, Field(gt=0, le=120)]
+Attempts = Annotated[int, Field(ge=1, le=10)]
 
-    stage_hours: Annotated[float, Field(gt=0, le=120)] = 24.0
+
+class StageLimits(Strict):
+    """Limits of one stage where they differ from those of all."""
+
+    hours: Hours | None = None
+    attempts: Attempts | None = None
+
+
+class Limits(Strict):
+    """How long stages and the run may take before they are stopped, and how often a stage is tried.
+
+    Only passing failures (capacity, throttling, exit code 75) are tried again; bad data never is.
+    """
+
+    stage_hours: Hours = 24.0
+    attempts: Attempts = 3
+    run_hours: Annotated[float, Field(gt=0, le=480)] | None = None
+    stages: dict[Literal["export", "process", "train", "deploy"], StageLimits] = {}
 
 
 class PipelineSpec(Strict):

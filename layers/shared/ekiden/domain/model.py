@@ -27,6 +27,7 @@ class RunStatus(StrEnum):
     """Status of a whole run."""
 
     RUNNING = "RUNNING"
+    CANCELLING = "CANCELLING"
     SUCCEEDED = "SUCCEEDED"
     FAILED = "FAILED"
     CANCELLED = "CANCELLED"
@@ -55,8 +56,17 @@ class AttemptStatus(StrEnum):
     TIMED_OUT = "TIMED_OUT"
 
 
+WORKING_RUN = frozenset({RunStatus.RUNNING})
+"""Jobs may be started for it."""
+
+STOPPING_RUN = frozenset({RunStatus.CANCELLING})
+"""The intent to cancel is in the ledger; its job is being stopped, and nothing new is started."""
+
 TERMINAL_RUN = frozenset({RunStatus.SUCCEEDED, RunStatus.FAILED, RunStatus.CANCELLED})
-"""Nothing moves such a run any more."""
+"""Only an operator's retry moves such a run again."""
+
+RETRYABLE_RUN = frozenset({RunStatus.FAILED, RunStatus.CANCELLED})
+"""An operator may let it go on at the stage where it ended."""
 
 WAITING_STAGE = frozenset({StageStatus.PENDING})
 """Its turn has not come."""
@@ -108,7 +118,12 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One try of a stage. ``job`` is its deterministic name; ``ref`` is where its status is read."""
+    """One try of a stage. ``job`` is its deterministic name; ``ref`` is where its status is read.
+
+    ``tries_left``: attempts that may still follow by themselves if this one fails for a passing reason.
+    ``stopping_since``: its job was told to stop then, and nobody has verified yet that it has.
+    ``output_hash``: SHA-256 of the manifest it left, by which a later retry knows that nothing was changed.
+    """
 
     stage: Stage
     number: int
@@ -124,6 +139,14 @@ class Attempt:
     started_at: datetime | None = None
     ended_at: datetime | None = None
     failure: Failure | None = None
+    tries_left: int = 2
+    stopping_since: datetime | None = None
+    output_hash: str | None = None
+
+    @property
+    def is_live(self) -> bool:
+        """A job of this attempt may be running: events and the reconciler watch it."""
+        return self.status in ACTIVE_ATTEMPT or self.stopping_since is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,16 +195,21 @@ class Run:
         """The stage with a live attempt, if any."""
         return next((state.stage for state in self.stages if state.status in ACTIVE_STAGE), None)
 
+    @property
+    def live_attempt(self) -> Attempt | None:
+        """The attempt whose job may be running; there is never more than one."""
+        return next((attempt for attempt in self.attempts if attempt.is_live), None)
+
     def output_of(self, stage: Stage) -> str:
-        """Where the successful attempt of ``stage`` wrote its output.
+        """Where the latest attempt of ``stage`` wrote its output.
 
         Raises:
-            LookupError: the stage has no successful attempt.
+            LookupError: it has not succeeded.
         """
-        for attempt in self.attempts:
-            if attempt.stage is stage and attempt.status is AttemptStatus.SUCCEEDED:
-                return attempt.output
-        raise LookupError(f"stage {stage} of {self.run_id} has no successful attempt")
+        attempt = self.attempt(stage)
+        if attempt is None or attempt.status is not AttemptStatus.SUCCEEDED:
+            raise LookupError(f"stage {stage} of {self.run_id} has no successful attempt")
+        return attempt.output
 
     def with_stage(self, state: StageState) -> Run:
         """This run with one stage replaced."""

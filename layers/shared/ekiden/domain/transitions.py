@@ -2,23 +2,39 @@
 
     PENDING ──▶ STARTING ──▶ RUNNING ──▶ SUCCEEDED ──▶ (next stage STARTING, or the run SUCCEEDED)
                    │            ├──────▶ FAILED    ──▶ (a new attempt STARTING, or the run FAILED)
-                   └────────────┴──────▶ TIMED_OUT ──▶ (the run FAILED)
+                   ├────────────┼──────▶ TIMED_OUT ──▶ (the run FAILED; its job is watched until it has stopped)
+                   └────────────┴──────▶ CANCELLED ──▶ (the run CANCELLED, once its job has stopped)
 
 Effects happen only after a persisted intent: a job is created in ``STARTING``, whose attempt already carries the
-job's name.
+job's name, and stopped once ``stopping_since`` is set. What operators ask for is in ``operations``.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
-from enum import StrEnum
 from typing import Any
 
 from ekiden.domain import naming
+from ekiden.domain.decisions import (
+    DEFAULT_TRIES,
+    DeadlinePassed,
+    Decision,
+    Event,
+    JobGone,
+    JobReported,
+    JobStarted,
+    JobStatus,
+    NoChange,
+    OutboxEvent,
+    Plan,
+    StartRefused,
+    Transition,
+)
 from ekiden.domain.model import (
     ACTIVE_ATTEMPT,
     KIND_OF_STAGE,
+    STOPPING_RUN,
     TERMINAL_RUN,
     Attempt,
     AttemptStatus,
@@ -32,100 +48,34 @@ from ekiden.domain.model import (
     StageStatus,
 )
 
-MAX_ATTEMPTS = 3
+__all__ = [
+    "BACKOFF_BASE",
+    "BACKOFF_CAP",
+    "CHECK_AFTER",
+    "DEFAULT_TRIES",
+    "DeadlinePassed",
+    "Decision",
+    "Event",
+    "JobGone",
+    "JobReported",
+    "JobStarted",
+    "JobStatus",
+    "NoChange",
+    "OutboxEvent",
+    "Plan",
+    "StartRefused",
+    "Transition",
+    "advance",
+    "backoff",
+    "begin",
+    "decide",
+    "submit",
+]
+
 CHECK_AFTER = timedelta(seconds=60)
 """How long the reconciler leaves a new attempt to its events."""
 BACKOFF_BASE = timedelta(seconds=30)
 BACKOFF_CAP = timedelta(minutes=15)
-
-
-class JobStatus(StrEnum):
-    """What *describe* says of a job, over all kinds of job."""
-
-    RUNNING = "RUNNING"
-    SUCCEEDED = "SUCCEEDED"
-    FAILED = "FAILED"
-    STOPPED = "STOPPED"
-    TIMED_OUT = "TIMED_OUT"
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What a run's spec and deployment fix for all its attempts."""
-
-    bucket: str
-    endpoint: str
-    stage_timeout: timedelta
-
-
-@dataclass(frozen=True, slots=True)
-class JobStarted:
-    """The platform accepted (or already had) the attempt's job."""
-
-    stage: Stage
-    attempt: int
-
-
-@dataclass(frozen=True, slots=True)
-class JobReported:
-    """*Describe* answered for the attempt's job."""
-
-    stage: Stage
-    attempt: int
-    status: JobStatus
-    failure: Failure | None = None
-    transient: bool = False
-    started_at: datetime | None = None
-    ended_at: datetime | None = None
-    log_tail: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class StartRefused:
-    """The platform refused to start the attempt's job, or its name belongs to another job."""
-
-    stage: Stage
-    attempt: int
-    failure: Failure
-
-
-@dataclass(frozen=True, slots=True)
-class DeadlinePassed:
-    """The attempt's time is over and its job has been told to stop."""
-
-    stage: Stage
-    attempt: int
-
-
-Event = JobStarted | JobReported | StartRefused | DeadlinePassed
-
-
-@dataclass(frozen=True, slots=True)
-class OutboxEvent:
-    """A fact to publish, written in the same transaction as the state it tells of."""
-
-    detail_type: str
-    data: dict[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Transition:
-    """One move: the run before (``None`` at submission) and after, why, and what to tell the world."""
-
-    before: Run | None
-    after: Run
-    reason: str
-    events: tuple[OutboxEvent, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class NoChange:
-    """Nothing to do, and why."""
-
-    reason: str
-
-
-Decision = Transition | NoChange
 
 
 def submit(run_id: str, name: str, spec: str, plan: Plan, now: datetime) -> Transition:
@@ -137,11 +87,11 @@ def submit(run_id: str, name: str, spec: str, plan: Plan, now: datetime) -> Tran
         version=0,
         created_at=now,
         updated_at=now,
-        deadline=now + plan.stage_timeout * len(Stage),
+        deadline=now + plan.whole,
         spec=spec,
         stages=tuple(StageState(stage, StageStatus.PENDING) for stage in Stage),
     )
-    run, ready = _begin(run, Stage.EXPORT, 1, plan, now)
+    run, ready = begin(run, Stage.EXPORT, plan, now)
     return Transition(None, run, "submitted", (OutboxEvent("RunSubmitted", {"name": name}), ready))
 
 
@@ -154,10 +104,14 @@ def decide(run: Run, event: Event, *, plan: Plan, now: datetime, jitter: float) 
     if isinstance(attempt, NoChange):
         return attempt
     match event:
-        case JobStarted():
+        case JobStarted() | JobReported(status=JobStatus.RUNNING):
             return _started(run, attempt, now)
-        case JobReported(status=JobStatus.RUNNING):
-            return _started(run, attempt, now)
+        case DeadlinePassed():
+            return _out_of_time(run, attempt, now)
+        case JobReported() | JobGone() | StartRefused() if attempt.stopping_since is not None:
+            return _stopped(run, attempt, event, now)
+        case JobGone():
+            return NoChange("only a job that is being stopped may be gone")
         case JobReported(status=JobStatus.SUCCEEDED):
             return _succeeded(run, attempt, event, plan, now)
         case JobReported(status=JobStatus.TIMED_OUT):
@@ -168,39 +122,30 @@ def decide(run: Run, event: Event, *, plan: Plan, now: datetime, jitter: float) 
             return _ended(run, attempt, AttemptStatus.FAILED, failure, event, now)
         case JobReported():
             failure = event.failure or Failure("JOB_FAILED", "the job failed without giving a reason")
-            if event.transient and attempt.number < MAX_ATTEMPTS:
+            if event.transient and attempt.tries_left > 0:
                 return _retry(run, attempt, failure, event, plan, now, jitter)
             return _ended(run, attempt, AttemptStatus.FAILED, failure, event, now)
         case StartRefused(failure=failure):
             return _ended(run, attempt, AttemptStatus.FAILED, failure, None, now)
-        case DeadlinePassed():
-            hours = (attempt.deadline - attempt.created_at) / timedelta(hours=1)
-            message = f"stage {attempt.stage} did not end within {hours:g} h (limits.stage_hours in the spec)"
-            return _ended(run, attempt, AttemptStatus.TIMED_OUT, Failure("DEADLINE", message), None, now)
 
 
-def backoff(number: int, jitter: float) -> timedelta:
-    """Delay before attempt ``number`` + 1: exponential with full jitter (AWS Builders' Library)."""
-    exponential: timedelta = BACKOFF_BASE * 2 ** (number - 1)
+def backoff(tries_made: int, jitter: float) -> timedelta:
+    """Delay before the next try: exponential with full jitter (AWS Builders' Library)."""
+    exponential: timedelta = BACKOFF_BASE * 2 ** (tries_made - 1)
     return min(BACKOFF_CAP, exponential) * jitter
 
 
-def _live_attempt(run: Run, event: Event) -> Attempt | NoChange:
-    """The attempt that ``event`` is about, if it is the current one and not over: the fence."""
-    if run.status in TERMINAL_RUN:
-        return NoChange(f"the run is {run.status} already")
-    state = run.stage(event.stage)
-    if state.attempt != event.attempt:
-        return NoChange(f"attempt {event.attempt} of {event.stage} is not the current one ({state.attempt})")
-    attempt = run.attempt(event.stage, event.attempt)
-    if attempt is None or attempt.status not in ACTIVE_ATTEMPT:
-        return NoChange(f"attempt {event.attempt} of {event.stage} is over already")
-    return attempt
-
-
-def _begin(
-    run: Run, stage: Stage, number: int, plan: Plan, now: datetime, check_at: datetime | None = None
+def begin(
+    run: Run,
+    stage: Stage,
+    plan: Plan,
+    now: datetime,
+    *,
+    tries_left: int | None = None,
+    check_at: datetime | None = None,
 ) -> tuple[Run, OutboxEvent]:
+    """``run`` with the intent of a new attempt of ``stage``, and the event that says so."""
+    number = run.stage(stage).attempt + 1
     job = naming.job_name(run.run_id, stage, number)
     kind = KIND_OF_STAGE[stage]
     output = (
@@ -216,25 +161,40 @@ def _begin(
         status=AttemptStatus.STARTING,
         created_at=now,
         # An attempt may retry a stage, but not outlive its run.
-        deadline=min(now + plan.stage_timeout, run.deadline),
+        deadline=min(now + plan.timeout_of(stage), run.deadline),
         output=output,
         next_check_at=check_at or now + CHECK_AFTER,
+        tries_left=plan.tries_of(stage) - 1 if tries_left is None else tries_left,
     )
     run = run.with_stage(StageState(stage, StageStatus.STARTING, number)).with_attempt(attempt)
     return run, OutboxEvent("StageReady", {"stage": stage.value, "attempt": number, "job": job})
 
 
-def _advance(run: Run, now: datetime, **changes: Any) -> Run:
+def advance(run: Run, now: datetime, **changes: Any) -> Run:
+    """``run`` one version on."""
     return replace(run, version=run.version + 1, updated_at=now, **changes)
 
 
+def _live_attempt(run: Run, event: Event) -> Attempt | NoChange:
+    """The attempt that ``event`` is about, if it is the current one and its job may be running: the fence."""
+    state = run.stage(event.stage)
+    if state.attempt != event.attempt:
+        return NoChange(f"attempt {event.attempt} of {event.stage} is not the current one ({state.attempt})")
+    attempt = run.attempt(event.stage, event.attempt)
+    if attempt is None or not attempt.is_live:
+        return NoChange(f"attempt {event.attempt} of {event.stage} is over already")
+    if run.status in TERMINAL_RUN and not isinstance(event, JobReported | JobGone):
+        return NoChange(f"the run is {run.status} already")
+    return attempt
+
+
 def _started(run: Run, attempt: Attempt, now: datetime) -> Decision:
-    if attempt.status is AttemptStatus.RUNNING:
-        return NoChange(f"attempt {attempt.number} of {attempt.stage} is running already")
+    if attempt.status is not AttemptStatus.STARTING:
+        return NoChange(f"attempt {attempt.number} of {attempt.stage} is {attempt.status} already")
     after = run.with_stage(StageState(attempt.stage, StageStatus.RUNNING, attempt.number)).with_attempt(
         replace(attempt, status=AttemptStatus.RUNNING, started_at=now, next_check_at=now + CHECK_AFTER)
     )
-    return Transition(run, _advance(after, now), f"{attempt.stage} started as {attempt.job}")
+    return Transition(run, advance(after, now), f"{attempt.stage} started as {attempt.job}")
 
 
 def _close(attempt: Attempt, status: AttemptStatus, report: JobReported | None, now: datetime) -> Attempt:
@@ -242,44 +202,46 @@ def _close(attempt: Attempt, status: AttemptStatus, report: JobReported | None, 
     ended_at = (report.ended_at if report else None) or now
     # The platform's clock and ours differ, and an adopted endpoint was in service before we knew of it.
     ended_at = max(ended_at, started_at or ended_at)
-    return replace(attempt, status=status, started_at=started_at, ended_at=ended_at)
+    return replace(attempt, status=status, started_at=started_at, ended_at=ended_at, stopping_since=None)
 
 
 def _succeeded(run: Run, attempt: Attempt, report: JobReported, plan: Plan, now: datetime) -> Transition:
     stage = attempt.stage
-    closed = _close(attempt, AttemptStatus.SUCCEEDED, report, now)
+    closed = replace(_close(attempt, AttemptStatus.SUCCEEDED, report, now), output_hash=report.output_hash)
     after = run.with_stage(StageState(stage, StageStatus.SUCCEEDED, attempt.number)).with_attempt(closed)
     told = OutboxEvent("StageSucceeded", {"stage": stage.value, "attempt": attempt.number, "job": attempt.job})
     following = stage.next
     if following is None:
-        after = _advance(after, now, status=RunStatus.SUCCEEDED, ended_at=now)
+        after = advance(after, now, status=RunStatus.SUCCEEDED, ended_at=now)
         return Transition(
             run, after, f"{stage} succeeded", (told, OutboxEvent("RunSucceeded", {"endpoint": plan.endpoint}))
         )
-    after, ready = _begin(after, following, 1, plan, now)
-    return Transition(run, _advance(after, now), f"{stage} succeeded", (told, ready))
+    after, ready = begin(after, following, plan, now)
+    return Transition(run, advance(after, now), f"{stage} succeeded", (told, ready))
 
 
 def _retry(
-    run: Run,
-    attempt: Attempt,
-    failure: Failure,
-    report: JobReported,
-    plan: Plan,
-    now: datetime,
-    jitter: float,
+    run: Run, attempt: Attempt, failure: Failure, report: JobReported, plan: Plan, now: datetime, jitter: float
 ) -> Transition:
     closed = replace(_close(attempt, AttemptStatus.FAILED, report, now), failure=failure)
-    number = attempt.number + 1
+    made = plan.tries_of(attempt.stage) - attempt.tries_left
     # No StageReady: the reconciler starts the attempt once its delay is over.
-    check_at = now + backoff(attempt.number, jitter)
-    after, _ = _begin(run.with_attempt(closed), attempt.stage, number, plan, now, check_at)
-    reason = f"{attempt.stage} failed ({failure.code}), attempt {number} follows"
-    return Transition(run, _advance(after, now), reason)
+    after, _ = begin(
+        run.with_attempt(closed),
+        attempt.stage,
+        plan,
+        now,
+        tries_left=attempt.tries_left - 1,
+        check_at=now + backoff(max(1, made), jitter),
+    )
+    reason = f"{attempt.stage} failed ({failure.code}), attempt {attempt.number + 1} follows"
+    return Transition(run, advance(after, now), reason)
 
 
 _STAGE_STATUS_OF = {
+    AttemptStatus.SUCCEEDED: StageStatus.SUCCEEDED,
     AttemptStatus.FAILED: StageStatus.FAILED,
+    AttemptStatus.CANCELLED: StageStatus.CANCELLED,
     AttemptStatus.TIMED_OUT: StageStatus.TIMED_OUT,
 }
 
@@ -291,10 +253,11 @@ def _ended(
     failure: Failure,
     report: JobReported | None,
     now: datetime,
+    stopping_since: datetime | None = None,
 ) -> Transition:
-    closed = replace(_close(attempt, status, report, now), failure=failure)
+    closed = replace(_close(attempt, status, report, now), failure=failure, stopping_since=stopping_since)
     after = run.with_stage(StageState(attempt.stage, _STAGE_STATUS_OF[status], attempt.number)).with_attempt(closed)
-    after = _advance(
+    after = advance(
         after,
         now,
         status=RunStatus.FAILED,
@@ -305,3 +268,39 @@ def _ended(
     )
     told = OutboxEvent("RunFailed", {"stage": attempt.stage.value, "code": failure.code, "message": failure.message})
     return Transition(run, after, f"{attempt.stage} ended {status}: {failure.code}", (told,))
+
+
+def _out_of_time(run: Run, attempt: Attempt, now: datetime) -> Transition:
+    """The run ends now. Its job is watched on, as one that is being stopped, until somebody has seen it over."""
+    stopping_since = attempt.stopping_since or now
+    if run.status in STOPPING_RUN:
+        closed = replace(_close(attempt, AttemptStatus.CANCELLED, None, now), stopping_since=stopping_since)
+        return _cancelled(run, closed, "deadline passed while cancelling", now)
+    hours = (attempt.deadline - attempt.created_at) / timedelta(hours=1)
+    message = f"stage {attempt.stage} did not end within {hours:g} h (limits in the spec)"
+    failure = Failure("DEADLINE", message)
+    return _ended(run, attempt, AttemptStatus.TIMED_OUT, failure, None, now, stopping_since)
+
+
+def _stopped(run: Run, attempt: Attempt, event: JobReported | JobGone | StartRefused, now: datetime) -> Transition:
+    """Nothing of the attempt is running any more, verified."""
+    report = event if isinstance(event, JobReported) else None
+    if attempt.status not in ACTIVE_ATTEMPT:  # the run has ended before
+        after = run.with_attempt(replace(attempt, stopping_since=None))
+        return Transition(run, advance(after, now), f"{attempt.stage}: its job was seen to be over")
+    succeeded = report is not None and report.status is JobStatus.SUCCEEDED
+    closed = _close(attempt, AttemptStatus.SUCCEEDED if succeeded else AttemptStatus.CANCELLED, report, now)
+    if report is not None and succeeded:
+        closed = replace(closed, output_hash=report.output_hash)
+    return _cancelled(run, closed, f"cancelled, {attempt.stage} has stopped", now)
+
+
+def _cancelled(run: Run, closed: Attempt, reason: str, now: datetime) -> Transition:
+    state = StageState(closed.stage, _STAGE_STATUS_OF[closed.status], closed.number)
+    after = advance(
+        run.with_stage(state).with_attempt(closed),
+        now,
+        status=RunStatus.CANCELLED,
+        ended_at=now,
+    )
+    return Transition(run, after, reason, (OutboxEvent("RunCancelled", {"stage": closed.stage.value}),))

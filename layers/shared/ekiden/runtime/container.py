@@ -17,8 +17,10 @@ from ekiden.adapters.sagemaker_jobs import SageMakerJobs
 from ekiden.adapters.sagemaker_requests import SageMakerSettings
 from ekiden.adapters.system import SystemClock, SystemRandomness
 from ekiden.application.accept_scores import AcceptScores, SplitScores
-from ekiden.application.observe import ObserveJob, ReconcileJobs
+from ekiden.application.observe import ObserveJob
+from ekiden.application.operate import CancelRun, RetryRun
 from ekiden.application.plans import Deployed
+from ekiden.application.reconcile import ReconcileJobs
 from ekiden.application.score_pairs import ScoreParts
 from ekiden.application.show_status import ShowStatus
 from ekiden.application.stages import StartStage
@@ -128,7 +130,17 @@ class Container:
     @cached_property
     def observe_job(self) -> ObserveJob:
         """Find out what became of a job."""
-        return ObserveJob(self.ledger, self.jobs, self.logs, self.clock, self.randomness, self.deployed)
+        return ObserveJob(self.ledger, self.jobs, self.logs, self.objects, self.clock, self.randomness, self.deployed)
+
+    @cached_property
+    def cancel_run(self) -> CancelRun:
+        """Cancel a run."""
+        return CancelRun(self.observe_job)
+
+    @cached_property
+    def retry_run(self) -> RetryRun:
+        """Let an ended run go on."""
+        return RetryRun(self.observe_job)
 
     @cached_property
     def reconcile_jobs(self) -> ReconcileJobs:

@@ -1,0 +1,30 @@
+"""What a stage left: how to know later that nobody has changed it."""
+
+from __future__ import annotations
+
+import hashlib
+
+from ekiden.contracts.s3uri import S3Uri
+from ekiden.domain import naming
+from ekiden.domain.model import Attempt, JobKind, Stage
+from ekiden.errors import PipelineError
+from ekiden.ports import Objects
+
+MANIFEST = "manifest.json"
+MAX_MANIFEST_BYTES = 1 << 20
+
+
+def manifest_hash(objects: Objects, attempt: Attempt) -> str | None:
+    """SHA-256 of the manifest that the attempt's output has; ``None`` if it has none or cannot be read.
+
+    The manifest holds the SHA-256 of every file, and whoever loads the files checks them against it.
+    """
+    if attempt.ref.kind is JobKind.ENDPOINT:
+        return None
+    folder = naming.model_prefix(attempt.output, attempt.job) if attempt.stage is Stage.TRAIN else attempt.output
+    uri = S3Uri.parse(folder.rstrip("/") + f"/{MANIFEST}")
+    try:
+        body = objects.get(uri.bucket, uri.key, limit=MAX_MANIFEST_BYTES)
+    except PipelineError:
+        return None
+    return hashlib.sha256(body).hexdigest() if body is not None else None

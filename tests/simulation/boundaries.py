@@ -1,0 +1,115 @@
+"""A crash before and after every I/O boundary of every handler: singly, and in every pair that can happen.
+
+The boundaries are found by instrumentation: a scenario runs once in calm weather and its trail is recorded; then it
+runs once per boundary with a crash there, and that trail tells which boundaries a second crash can hit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+
+from ekiden.domain.model import Stage
+from tests.simulation.kernel import Boundary
+from tests.simulation.platform import Fate, Jobs
+from tests.simulation.runner import at_the_end, parallel
+from tests.simulation.simulation import Options, Simulation
+from tests.simulation.story import Story
+from tests.simulation.weather import CALM, CrashAt
+from tests.simulation.workload import Plan, Workload
+
+QUICK = Jobs(shortest=20.0, longest=40.0)
+Point = tuple[str, int, str, str]
+"""Where in the code a boundary is: function, how many boundaries its invocation had before, call, moment."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """A small world whose every boundary is tried."""
+
+    name: str
+    plan: Plan = Plan(runs=1, within=0.0, uploads=0.0, scores=0.0, looks=0.0)
+    fates: Mapping[tuple[Stage, int], Fate] = field(default_factory=dict)
+
+    def options(self, crashes: frozenset[int]) -> Options:
+        """The scenario's world, with crashes at these boundaries."""
+        jobs = Jobs(QUICK.shortest, QUICK.longest, self.fates)
+        return Options(jobs=jobs, crash_at=CrashAt(partial(_chosen, crashes)))
+
+
+def _chosen(crashes: frozenset[int], number: int, boundary: Boundary) -> bool:
+    return number in crashes
+
+
+SCENARIOS = {
+    scenario.name: scenario
+    for scenario in (
+        Scenario("all goes well", Plan(runs=1, within=0.0, uploads=0.0, scores=1.0, looks=1.0)),
+        Scenario("a spec is uploaded", Plan(runs=1, within=0.0, uploads=1.0, scores=0.0, looks=0.0)),
+        Scenario("a job gives up and is retried", fates={(Stage.PROCESS, 1): Fate.GIVES_UP}),
+        Scenario("a job fails", fates={(Stage.TRAIN, 1): Fate.FAILS}),
+        Scenario("a job hangs", fates={(Stage.TRAIN, 1): Fate.HANGS}),
+        Scenario("an endpoint's update fails", fates={(Stage.DEPLOY, 1): Fate.FAILS}),
+        Scenario("two runs share an endpoint", Plan(runs=2, within=0.0, uploads=0.0, scores=0.0, looks=0.0, endpoints=1)),
+    )
+}
+
+
+@dataclass(slots=True)
+class Trial:
+    """What became of a scenario with crashes: violations, and where a further crash could have struck."""
+
+    scenario: str
+    crashes: tuple[int, ...]
+    violations: list[str]
+    points: dict[Point, int]
+    """Every place passed after the last crash, with the number of the first boundary there."""
+    boundaries: int
+
+
+def play(scenario: Scenario, *crashes: int, story: Story | None = None) -> Trial:
+    """Run a scenario with crashes at these boundaries."""
+    simulation = Simulation(CALM, options=scenario.options(frozenset(crashes)), story=story)
+    simulation.trail = []
+    workload = Workload(simulation, scenario.plan)
+    workload.begin()
+    simulation.run()
+    violations = [*simulation.invariants.violations, *at_the_end(simulation, workload)]
+    points: dict[Point, int] = {}
+    for number, boundary in enumerate(simulation.trail):
+        if not crashes or number > crashes[-1]:
+            points.setdefault(point_of(boundary), number)
+    return Trial(scenario.name, crashes, violations, points, len(simulation.trail))
+
+
+def point_of(boundary: Boundary) -> Point:
+    """Where in the code a boundary is."""
+    return boundary.invocation.function, boundary.number, boundary.call, boundary.moment
+
+
+def single(name: str, numbers: range) -> list[Trial]:
+    """A crash at each of these boundaries."""
+    return [play(SCENARIOS[name], number) for number in numbers]
+
+
+def pairs(name: str, first: int) -> list[Trial]:
+    """A crash at ``first``, and a second one at every place that the scenario then comes to."""
+    scenario = SCENARIOS[name]
+    return [play(scenario, first, second) for second in play(scenario, first).points.values()]
+
+
+def every_single_crash(name: str) -> Iterator[Trial]:
+    """A crash at every boundary that the scenario passes."""
+    calm = play(SCENARIOS[name])
+    yield calm
+    step = 40
+    chunks = [range(start, min(start + step, calm.boundaries)) for start in range(0, calm.boundaries, step)]
+    for trials in parallel(partial(single, name), chunks):
+        yield from trials
+
+
+def every_pair(name: str) -> Iterator[Trial]:
+    """A crash at every place in the code, and a second one at every place after it."""
+    for trials in parallel(partial(pairs, name), list(play(SCENARIOS[name]).points.values())):
+        yield from trials

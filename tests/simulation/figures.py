@@ -1,0 +1,72 @@
+"""The simulator's figures as benchmark rows."""
+
+from __future__ import annotations
+
+import resource
+from collections.abc import Callable, Mapping, Sequence
+from itertools import chain
+from typing import TypeVar
+
+from benchmarks.common import Row, write
+from tests.simulation.mutants import MUTANTS
+from tests.simulation.runner import PLAN, Tally, simulate_all, tasks
+from tests.simulation.weather import HARSH, MILD
+
+R = TypeVar("R")
+SECONDS_PER_10_000 = 120.0
+CPU_PER_RUN = 24.0
+
+
+def measure(do: Callable[[], R]) -> tuple[R, float]:
+    """What ``do`` makes, and the CPU seconds that its worker processes took."""
+    before = _cpu()
+    made = do()
+    return made, _cpu() - before
+
+
+def _cpu() -> float:
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
+
+
+def simulation_rows(tallies: Mapping[str, Tally], seconds: float, cpu: float) -> list[Row]:
+    """Rows of a large simulation."""
+    runs = sum(tally.runs for tally in tallies.values())
+    return [
+        *(
+            Row(f"runs that broke an invariant, {name}, of {tally.runs:,}", tally.broken_runs, "", 0, "lower")
+            for name, tally in sorted(tallies.items())
+        ),
+        Row("time for 10,000 simulated runs", seconds / runs * 10_000, "s", SECONDS_PER_10_000, "lower"),
+        Row("CPU per simulated run", cpu / runs * 1000, "ms", CPU_PER_RUN, "lower"),
+    ]
+
+
+def report(name: str, rows: Sequence[Row], *, save: bool, **more: object) -> None:
+    """Print the rows; with ``save`` they are written to ``benchmarks/results`` too."""
+    if save:
+        print(f"written: {write(name, rows, **more)}")
+        return
+    for row in rows:
+        print(f"{row.figure}: {row.value:,.4g} {row.unit}")
+
+
+def teeth(runs: int) -> tuple[list[Row], bool]:
+    """A row per remedy and weather: runs in 10,000 that break an invariant without it. And whether all bite."""
+    rows, bite = [], True
+    for mutant in MUTANTS.values():
+        everything = chain(tasks(MILD.name, runs, mutant=mutant.name), tasks(HARSH.name, runs, mutant=mutant.name))
+        tallies = simulate_all(everything)
+        for name, tally in sorted(tallies.items()):
+            rate = tally.broken_runs / tally.runs * 10_000
+            figure = f"without {mutant.name} ({mutant.what}), {name}: runs in 10,000 that break an invariant"
+            rows.append(Row(figure, rate, "", 1, "higher", {"with all remedies": 0.0}))
+        bite &= any(tally.failing for tally in tallies.values())
+    return rows, bite
+
+
+def report_teeth(runs: int, *, save: bool) -> bool:
+    """Measure all mutants, print what was found; whether the suite fails for each."""
+    rows, bite = teeth(runs)
+    report("teeth", rows, save=save, runs_per_row=runs, runs_per_seed=PLAN.runs)
+    return bite

@@ -1,0 +1,66 @@
+"""G2: a crash before and after every I/O boundary of every handler, singly and in pairs; every order of events."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.fakes.functions import FUNCTIONS
+from tests.simulation.boundaries import SCENARIOS, Trial, every_pair, every_single_crash, play
+from tests.simulation.orders import orders, play_orders, second_attempt
+from tests.simulation.runner import parallel
+from tests.simulation.story import Story
+
+CHUNK = 100
+
+
+def told(trial: Trial) -> str:
+    """A trial that broke something, as a story."""
+    story = Story()
+    play(SCENARIOS[trial.scenario], *trial.crashes, story=story)
+    return f"{story.text()}\n\n{trial.scenario}, crashes at {trial.crashes}: {trial.violations}"
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_a_crash_at_any_boundary_breaks_nothing(name: str) -> None:
+    trials = list(every_single_crash(name))
+    assert len(trials) > 50
+    broken = [trial for trial in trials if trial.violations]
+    assert not broken, f"{len(broken)} of {len(trials)} broke something\n" + told(broken[0])
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_a_crash_at_any_two_boundaries_breaks_nothing(name: str) -> None:
+    trials = list(every_pair(name))
+    assert len(trials) > 500
+    broken = [trial for trial in trials if trial.violations]
+    assert not broken, f"{len(broken)} of {len(trials)} broke something\n" + told(broken[0])
+
+
+def test_the_scenarios_come_through_every_handler() -> None:
+    passed = {point[0] for scenario in SCENARIOS.values() for point in play(scenario).points}
+    assert passed == set(FUNCTIONS)
+
+
+def test_both_sides_of_every_call_are_boundaries() -> None:
+    for scenario in SCENARIOS.values():
+        points = play(scenario).points
+        calls = {(function, call) for function, _, call, _ in points}
+        for function, call in calls:
+            moments = {moment for f, _, c, moment in points if (f, c) == (function, call)}
+            assert moments == {"before", "after"}, (function, call)
+
+
+def test_every_order_of_up_to_five_events_breaks_nothing() -> None:
+    every = list(orders())
+    assert len(every) > 8_000
+    chunks = [every[start : start + CHUNK] for start in range(0, len(every), CHUNK)]
+    broken = [found for chunk in parallel(play_orders, chunks) for found in chunk]
+    assert not broken, f"{len(broken)} of {len(every)} orders broke something: {broken[:3]}"
+
+
+def test_the_orders_begin_where_a_second_attempt_waits() -> None:
+    run = second_attempt().run
+    (live,) = [attempt for attempt in run.attempts if attempt.ended_at is None]
+    assert (live.stage.value, live.number) == ("train", 2)
+
+
