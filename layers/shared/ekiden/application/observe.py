@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from ekiden.application.artifacts import manifest_hash
-from ekiden.application.plans import Deployed, plan_for, spec_of
+from ekiden.application.moving import move
+from ekiden.application.plans import Deployed
 from ekiden.application.races import until_decided
-from ekiden.domain.decisions import Event, JobGone, JobReported, JobStatus, NoChange, Transition
+from ekiden.domain.decisions import JobGone, JobReported, JobStatus
 from ekiden.domain.model import Attempt, JobRef, Run, Stage
-from ekiden.domain.transitions import decide
 from ekiden.errors import AlreadyDone, PipelineError
 from ekiden.ports import Clock, JobLogs, JobReport, Jobs, Ledger, Objects, Randomness
 
@@ -85,7 +85,7 @@ class ObserveJob:
         elif report is None:
             raise AlreadyDone(f"{attempt.ref} does not exist (yet)")
         else:
-            self.decide(run, self._event_of(attempt, report), actor=actor)
+            move(self, run, self._event_of(attempt, report), actor=actor)
 
     def _see_it_stop(
         self, run: Run, attempt: Attempt, since: datetime, report: JobReport | None, *, actor: str
@@ -95,13 +95,13 @@ class ObserveJob:
             # A worker that read the ledger before the stop was asked for may still create the job.
             if self.clock.now() < since + START_GRACE:
                 raise AlreadyDone(f"{attempt.ref} does not exist (yet)")
-            return self.decide(run, JobGone(attempt.stage, attempt.number), actor=actor)
+            return move(self, run, JobGone(attempt.stage, attempt.number), actor=actor)
         made_by_us = report.created_at is not None and report.created_at >= attempt.created_at
         if report.status is JobStatus.RUNNING or made_by_us:
             self.jobs.stop(attempt.ref)
             raise AlreadyDone(f"{attempt.ref} was told to stop")
         # An endpoint that served before goes on serving, with the new model if its update could not be held back.
-        self.decide(run, self._event_of(attempt, report), actor=actor)
+        move(self, run, self._event_of(attempt, report), actor=actor)
 
     def _event_of(self, attempt: Attempt, report: JobReport) -> JobReported:
         ended_badly = report.status not in {JobStatus.RUNNING, JobStatus.SUCCEEDED}
@@ -116,26 +116,6 @@ class ObserveJob:
             self._log_tail(attempt) if ended_badly else (),
             manifest_hash(self.objects, attempt) if report.status is JobStatus.SUCCEEDED else None,
         )
-
-    def decide(self, run: Run, event: Event, *, actor: str) -> None:
-        """Record what ``event`` makes of ``run``.
-
-        Raises:
-            AlreadyDone: nothing changed.
-            LostRace: somebody else moved the run meanwhile.
-        """
-        decision = decide(
-            run,
-            event,
-            plan=plan_for(spec_of(run), self.deployed),
-            now=self.clock.now(),
-            jitter=self.randomness.jitter(),
-        )
-        match decision:
-            case Transition():
-                self.ledger.commit(decision, actor=actor)
-            case NoChange(reason=reason):
-                raise AlreadyDone(reason)
 
     def _log_tail(self, attempt: Attempt) -> tuple[str, ...]:
         # That a log cannot be read must not keep the ledger from knowing that the job failed.

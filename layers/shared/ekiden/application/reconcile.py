@@ -11,6 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from ekiden.application.moving import move
 from ekiden.application.observe import ObserveJob
 from ekiden.application.stages import StartStage
 from ekiden.domain.decisions import DeadlinePassed
@@ -105,7 +106,7 @@ class ReconcileJobs:
             self._end_overdue(run, attempt, actor=actor)
 
     def _end_overdue(self, run: Run, attempt: Attempt, *, actor: str) -> None:
-        self.observe.decide(run, DeadlinePassed(attempt.stage, attempt.number), actor=actor)
+        move(self.observe, run, DeadlinePassed(attempt.stage, attempt.number), actor=actor)
         # The ledger has the intent now. A job that cannot be stopped is tried again by the sweeps that follow.
         with suppress(PipelineError):
             self.observe(run.run_id, attempt.stage, attempt.number, actor=actor)

@@ -6,10 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from ekiden.application import plans
-from ekiden.application.plans import Deployed, plan_for, spec_of
+from ekiden.application.moving import move
+from ekiden.application.plans import Deployed
 from ekiden.application.races import until_decided
+from ekiden.domain.decisions import JobStarted, StartRefused
 from ekiden.domain.model import WORKING_RUN, Attempt, AttemptStatus, Failure, Run, Stage
-from ekiden.domain.transitions import JobStarted, NoChange, StartRefused, Transition, decide
 from ekiden.errors import AlreadyDone, NotFound, Permanent
 from ekiden.ports import Clock, Jobs, Ledger, Randomness
 
@@ -49,18 +50,7 @@ class StartStage:
             event = JobStarted(stage, number)
         except Permanent as refusal:  # whatever it is, trying again cannot help: the run ends and says so
             event = StartRefused(stage, number, Failure(refusal.code, refusal.message))
-        decision = decide(
-            run,
-            event,
-            plan=plan_for(spec_of(run), self.deployed),
-            now=self.clock.now(),
-            jitter=self.randomness.jitter(),
-        )
-        match decision:
-            case Transition():
-                self.ledger.commit(decision, actor=actor)
-            case NoChange(reason=reason):
-                raise AlreadyDone(reason)
+        move(self, run, event, actor=actor)
 
     def export(self, run: Run, attempt: Attempt) -> None:
         """Start the export job."""
