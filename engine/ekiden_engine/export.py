@@ -38,6 +38,7 @@ from ekiden_engine.export_config import (
 from ekiden_engine.graph_stats import EdgeType, TypeStats, edge_text, stats_document
 from ekiden_engine.gremlin_csv import FROM, ID, LABEL, TO, GremlinFile, find_files
 from ekiden_engine.log import log
+from ekiden_engine.manifest import write_manifest
 from ekiden_engine.mapping import file_stems, to_indices
 from ekiden_engine.mlroot import MlRoot
 from ekiden_engine.numbers import BadValue, parse_numbers
@@ -97,6 +98,7 @@ def export_graph(source: Path, target: Path, spec: PipelineSpec) -> GraphShape:
     (target / CONFIGURATION_FILE).write_text(configuration.to_json(), "utf-8")
     stats = json.dumps(stats_document(shape.nodes, shape.edges), indent=1, ensure_ascii=False)
     (target / "stats.json").write_text(stats + "\n", "utf-8")
+    write_manifest(target)  # Neptune-Export has none; ours vouches for the files when a later retry reuses them
     return shape
 
 

@@ -25,6 +25,7 @@ from ekiden_engine.graph import FEATURES_FILE, EdgeSet, EncodedGraph, NodeSet, S
 from ekiden_engine.graph_stats import edge_text
 from ekiden_engine.hpo import write_hpo
 from ekiden_engine.log import log
+from ekiden_engine.manifest import MANIFEST, check_manifest
 from ekiden_engine.mlroot import MlRoot
 from ekiden_engine.numbers import BadValue
 from ekiden_engine.process_tables import (
@@ -63,9 +64,11 @@ def process_graph(source: Path, target: Path, spec: PipelineSpec) -> EncodedGrap
 
     Raises `BadData`: NO_CONFIGURATION, BAD_CONFIGURATION, NO_FILES, BAD_CSV, MISSING_COLUMN, MISSING_VALUE,
     EMPTY_GRAPH, DUPLICATE_ID, DANGLING_EDGE, NOT_A_NUMBER, NOT_A_DATE, UNEVEN_VALUES, UNSUPPORTED_FEATURE,
-    UNSUPPORTED_TARGET, NO_TARGET, NO_LABELS, NO_TRAINING_EDGES, and those of `split_by_files`.
+    CORRUPT_ARTIFACT, UNSUPPORTED_TARGET, NO_TARGET, NO_LABELS, NO_TRAINING_EDGES, and those of `split_by_files`.
     """
     target.mkdir(parents=True, exist_ok=True)
+    if (source / MANIFEST).exists():  # an export of ours; Neptune-Export writes none
+        check_manifest(source)
     configuration = read_configuration(source)
     seed = _seed(spec)
     _check_labels(configuration.graph.nodes, configuration.graph.edges)

@@ -33,6 +33,7 @@ def test_a_small_graph_gets_the_layout_of_neptune_export(tmp_path: Path) -> None
     export = export_files(tmp_path, SMALL_GRAPH)
     assert sorted(p.relative_to(export).as_posix() for p in export.rglob("*") if p.is_file()) == [
         EDGE_FILE,
+        "manifest.json",
         "nodes/movie.consolidated.csv",
         "nodes/user.consolidated.csv",
         "stats.json",

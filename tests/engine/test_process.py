@@ -33,6 +33,13 @@ AGE = {"node": "user", "property": "age", "type": "numerical", "norm": "min-max"
 GENRES = {"node": "movie", "property": "genres", "type": "category", "separator": ";"}
 
 
+def foreign_export(folder: Path) -> Path:
+    """An export as Neptune-Export leaves it: with nothing that vouches for its files."""
+    export = export_files(folder, SMALL_GRAPH)
+    (export / "manifest.json").unlink()
+    return export
+
+
 def test_a_small_graph_becomes_indices_features_labels_and_parts(tmp_path: Path) -> None:
     # GIVEN three users (one without an age), two movies, five ratings; WHEN exported and processed
     graph = process_files(tmp_path, SMALL_GRAPH, features=[AGE, GENRES])
@@ -250,7 +257,7 @@ NODES = ("graph", "nodes", 0)
 def test_a_wrong_configuration_is_named(
     tmp_path: Path, path: tuple[str | int, ...], value: object, code: str, says: str
 ) -> None:
-    export = export_files(tmp_path, SMALL_GRAPH)
+    export = foreign_export(tmp_path)
     edit(export, *path, value=value)
     with pytest.raises(BadData) as caught:
         process_graph(export, tmp_path / "processed", make_spec())
@@ -270,7 +277,7 @@ def test_a_wrong_configuration_is_named(
     ],
 )
 def test_wrong_files_of_an_export_are_named(tmp_path: Path, file: str, text: str, code: str, says: str) -> None:
-    export = export_files(tmp_path, SMALL_GRAPH)
+    export = foreign_export(tmp_path)
     (export / file).write_text(text)
     with pytest.raises(BadData) as caught:
         process_graph(export, tmp_path / "processed", make_spec())
@@ -311,3 +318,15 @@ def test_movielens_100k_gets_its_canonical_split(tmp_path: Path, shared_data: Pa
     assert (len(graph.node("user")), len(graph.node("movie"))) == (943, 1682)
     assert [len(edges.rows(part)) for part in Split] == [80_000, 0, 20_000, 0]
     assert (graph.targets[0].label_min, graph.targets[0].label_max) == (1.0, 5.0)
+
+
+def test_an_export_that_was_changed_after_it_was_written_is_refused(tmp_path: Path) -> None:
+    # GIVEN an export of ours
+    source = export_files(tmp_path, SMALL_GRAPH)
+    # WHEN somebody changes a file
+    edges = next((source / "edges").iterdir())
+    edges.write_text(edges.read_text().replace("5", "4"))
+    # THEN it is not trained on
+    with pytest.raises(BadData) as error:
+        process_graph(source, tmp_path / "processed", make_spec())
+    assert error.value.code == "CORRUPT_ARTIFACT"

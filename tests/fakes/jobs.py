@@ -6,11 +6,13 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from ekiden.domain import naming
-from ekiden.domain.model import Attempt, AttemptStatus, Failure, JobKind, JobRef
+from ekiden.domain.model import KIND_OF_STAGE, Attempt, AttemptStatus, Failure, JobKind, JobRef
 from ekiden.domain.transitions import JobStatus
 from ekiden.errors import NotReadyYet, StageRejected
 from ekiden.ports import Clock, Deployment, Job, JobReport
 from tests.fakes.faults import Faults, io
+
+IN_PROGRESS = frozenset({"Creating", "Updating"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +30,8 @@ class _Endpoint:
     config: str
     pending: str | None
     status: str
+    created_at: datetime
+    changed_at: datetime
 
 
 class FakeJobs:
@@ -75,15 +79,19 @@ class FakeJobs:
         """Let an endpoint's update come to its end; a failed update leaves the old configuration in service."""
         found = self._endpoints[endpoint]
         if not failed:
-            self._endpoints[endpoint] = _Endpoint(found.pending or found.config, None, "InService")
+            self._change(endpoint, found.pending or found.config, None, "InService")
         elif found.status == "Creating":
-            self._endpoints[endpoint] = _Endpoint(found.config, None, "Failed")
+            self._change(endpoint, found.config, None, "Failed")
         else:
-            self._endpoints[endpoint] = _Endpoint(found.config, None, "InService")
+            self._change(endpoint, found.config, None, "InService")
 
     def serve(self, endpoint: str, config: str = "somebody-elses") -> None:
         """Put an endpoint into service that no run of ours deployed."""
-        self._endpoints[endpoint] = _Endpoint(config, None, "InService")
+        self._change(endpoint, config, None, "InService")
+
+    def _change(self, endpoint: str, config: str, pending: str | None, status: str) -> None:
+        now, found = self._clock.now(), self._endpoints.get(endpoint)
+        self._endpoints[endpoint] = _Endpoint(config, pending, status, found.created_at if found else now, now)
 
     # The port
 
@@ -107,7 +115,7 @@ class FakeJobs:
         found = self._endpoints.get(name)
         if found is None:
             self.created.append(config)
-            self._endpoints[name] = _Endpoint(config, None, "Creating")
+            self._change(name, config, None, "Creating")
         elif config in {found.config, found.pending}:
             return
         elif found.status == "Failed":
@@ -117,7 +125,7 @@ class FakeJobs:
             raise NotReadyYet(f"endpoint {name} is {found.status}")
         else:
             self.created.append(config)
-            self._endpoints[name] = _Endpoint(found.config, config, "Updating")
+            self._change(name, found.config, config, "Updating")
 
     @io
     def describe(self, attempt: Attempt) -> JobReport | None:
@@ -131,11 +139,31 @@ class FakeJobs:
 
     @io
     def stop(self, ref: JobRef) -> None:
-        """See ``ports.Jobs.stop``."""
+        """See ``ports.Jobs.stop``. An endpoint that is being made or updated cannot be deleted."""
         self.stopped.append(ref.name)
+        if ref.kind is JobKind.ENDPOINT:
+            endpoint = self._endpoints.get(ref.name)
+            if endpoint is not None and endpoint.status not in IN_PROGRESS:
+                del self._endpoints[ref.name]
+            return
         found = self._jobs.get(ref.name)
         if found is not None and found.status is JobStatus.RUNNING:
             self.end(ref.name, JobStatus.STOPPED)
+
+    @io
+    def ended_since(self, moment: datetime) -> frozenset[JobRef]:
+        """See ``ports.Jobs.ended_since``."""
+        jobs = {
+            JobRef(KIND_OF_STAGE[found.job.stage], name)
+            for name, found in self._jobs.items()
+            if found.ended_at is not None and found.ended_at > moment
+        }
+        endpoints = {
+            JobRef(JobKind.ENDPOINT, name)
+            for name, endpoint in self._endpoints.items()
+            if endpoint.status not in IN_PROGRESS and endpoint.changed_at > moment
+        }
+        return frozenset(jobs | endpoints)
 
     @io
     def endpoint_in_service(self, name: str) -> bool | None:
@@ -151,8 +179,8 @@ class FakeJobs:
         concerned = attempt.job in {found.config, found.pending}
         if waiting and not concerned:
             return None
-        if found.status in {"Creating", "Updating"}:
-            return JobReport(JobStatus.RUNNING)
+        if found.status in IN_PROGRESS:
+            return JobReport(JobStatus.RUNNING, created_at=found.created_at)
         if found.status == "InService" and found.config == attempt.job:
-            return JobReport(JobStatus.SUCCEEDED)
+            return JobReport(JobStatus.SUCCEEDED, ended_at=found.changed_at, created_at=found.created_at)
         return JobReport(JobStatus.FAILED, Failure("ENDPOINT_FAILED", f"endpoint is {found.status}"))

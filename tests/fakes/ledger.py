@@ -6,10 +6,10 @@ import json
 from dataclasses import replace
 from datetime import UTC, datetime
 
-from ekiden.domain.model import ACTIVE_ATTEMPT, Attempt, JobRef, Run, RunStatus, Stage
+from ekiden.domain.model import Attempt, JobRef, Run, RunStatus, Stage
 from ekiden.domain.transitions import Transition
 from ekiden.errors import Conflict, LostRace
-from ekiden.ports import HistoryEntry, OutboxItem, RunHeadline
+from ekiden.ports import HistoryEntry, LiveAttempt, OutboxItem, RunHeadline
 from tests.fakes.faults import Faults, io
 
 Address = tuple[str, Stage, int]
@@ -95,19 +95,17 @@ class InMemoryLedger:
         return [(run.run_id, a.stage, a.number) for run, a in self._live() if a.ref == ref][:10]
 
     @io
-    def due(self, now: datetime, limit: int) -> list[Address]:
-        """See ``ports.Ledger.due``."""
-        found = sorted(
-            (a.next_check_at, run.run_id, a.stage, a.number) for run, a in self._live() if a.next_check_at <= now
-        )
-        return [(run_id, stage, number) for _, run_id, stage, number in found[:limit]]
+    def live(self, limit: int) -> list[LiveAttempt]:
+        """See ``ports.Ledger.live``."""
+        found = sorted(self._live(), key=lambda entry: (entry[1].next_check_at, entry[0].run_id))
+        return [LiveAttempt(run.run_id, attempt) for run, attempt in found[:limit]]
 
     @io
     def postpone(self, run_id: str, stage: Stage, number: int, until: datetime) -> None:
         """See ``ports.Ledger.postpone``."""
         run = self._runs.get(run_id)
         attempt = run.attempt(stage, number) if run else None
-        if run and attempt and attempt.status in ACTIVE_ATTEMPT:
+        if run and attempt and attempt.is_live:
             self._runs[run_id] = run.with_attempt(replace(attempt, next_check_at=until))
 
     @io
@@ -126,7 +124,7 @@ class InMemoryLedger:
         return list(self._history.get(run_id, []))
 
     def _live(self) -> list[tuple[Run, Attempt]]:
-        return [(run, a) for run in self._runs.values() for a in run.attempts if a.status in ACTIVE_ATTEMPT]
+        return [(run, a) for run in self._runs.values() for a in run.attempts if a.is_live]
 
     def _write(self, transition: Transition, actor: str) -> None:
         run = transition.after

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from ekiden.domain.model import ACTIVE_ATTEMPT, Attempt, Run, Stage
+from ekiden.domain.model import Attempt, Run, Stage
 from ekiden.domain.scores import ScoreRequest
 from tests.fakes import InMemoryLedger, InMemoryScoreLedger
 from tests.fakes.faults import Faults
@@ -43,7 +43,7 @@ class LaggingLedger(InMemoryLedger):
 
     def _learn(self, run_id: str) -> None:
         run = self._runs[run_id]
-        live = [(run, attempt) for attempt in run.attempts if attempt.status in ACTIVE_ATTEMPT]
+        live = [(run, attempt) for attempt in run.attempts if attempt.is_live]
         if live:
             self._index[run_id] = live
         else:

@@ -25,7 +25,7 @@ from ekiden.domain.model import (
 from ekiden.domain.transitions import (
     BACKOFF_CAP,
     CHECK_AFTER,
-    MAX_ATTEMPTS,
+    DEFAULT_TRIES,
     DeadlinePassed,
     Event,
     JobReported,
@@ -156,7 +156,7 @@ def test_a_permanent_failure_ends_the_run_and_says_where_and_why(event: Event, s
 def test_a_transient_failure_is_tried_again_later_without_an_event_and_not_for_ever() -> None:
     run = new()
     broken = Failure("OUT_OF_SPACE", "disk full")
-    for number in range(1, MAX_ATTEMPTS):
+    for number in range(1, DEFAULT_TRIES):
         transition = step(run, JobReported(Stage.EXPORT, number, JobStatus.FAILED, broken, transient=True))
         run = transition.after
         assert transition.events == ()
@@ -170,10 +170,10 @@ def test_a_transient_failure_is_tried_again_later_without_an_event_and_not_for_e
         assert earlier is not None
         assert (earlier.status, earlier.failure) == (AttemptStatus.FAILED, broken)
 
-    last = step(run, JobReported(Stage.EXPORT, MAX_ATTEMPTS, JobStatus.FAILED, broken, transient=True)).after
+    last = step(run, JobReported(Stage.EXPORT, DEFAULT_TRIES, JobStatus.FAILED, broken, transient=True)).after
 
     assert (last.status, last.failure) == (RunStatus.FAILED, broken)
-    assert len(last.attempts) == MAX_ATTEMPTS
+    assert len(last.attempts) == DEFAULT_TRIES
 
 
 def test_a_late_event_of_an_earlier_attempt_changes_nothing() -> None:
@@ -208,7 +208,7 @@ def test_the_backoff_grows_with_full_jitter_up_to_a_cap() -> None:
 
 FAILURES = st.none() | st.just(Failure("BAD_DATA", "a row is wrong"))
 STAGES = st.sampled_from(Stage)
-NUMBERS = st.integers(0, MAX_ATTEMPTS + 1)
+NUMBERS = st.integers(0, DEFAULT_TRIES + 1)
 EVENTS = st.one_of(
     st.builds(JobStarted, STAGES, NUMBERS),
     st.builds(JobReported, STAGES, NUMBERS, st.sampled_from(JobStatus), FAILURES, st.booleans()),
@@ -270,4 +270,4 @@ def _check(run: Run) -> None:
         assert numbers == list(range(1, state.attempt + 1)), "history is complete"
     jobs = [attempt.job for attempt in run.attempts]
     assert len(set(jobs)) == len(jobs)
-    assert len(jobs) <= MAX_ATTEMPTS * len(Stage)
+    assert len(jobs) <= DEFAULT_TRIES * len(Stage)
