@@ -33,6 +33,7 @@ class ApiClient:
         self.target = target
         self._pause = first_pause
         self._pool = _pool(target)
+        self._tries = 0
 
     # -- operations
 
@@ -54,6 +55,33 @@ class ApiClient:
         """``GET /runs/{run_id}/logs``: a page of lines and the token of the next."""
         query = {"stage": stage, "next_token": next_token, "tail": tail}
         return self._call("GET", f"/runs/{quote(run_id, safe='')}/logs", query=query, run_id=run_id)
+
+    def get_history(self, run_id: str) -> View:
+        """``GET /runs/{run_id}/history``: who moved the run, when and why, oldest first."""
+        return self._call("GET", f"/runs/{quote(run_id, safe='')}/history", run_id=run_id)
+
+    def cancel_run(self, run_id: str, *, reason: str = "") -> View:
+        """``POST /runs/{run_id}/cancel``; asking again changes nothing."""
+        return self._call("POST", f"/runs/{quote(run_id, safe='')}/cancel", body={"reason": reason}, run_id=run_id)
+
+    def retry_run(self, run_id: str, *, stage: str | None = None, reason: str = "") -> View:
+        """``POST /runs/{run_id}/retry``: from ``stage``, or from where the run ended."""
+        body = {"reason": reason} | ({"from": stage} if stage else {})
+        try:
+            return self._call("POST", f"/runs/{quote(run_id, safe='')}/retry", body=body, run_id=run_id)
+        except CliError as refusal:
+            # Sent again after an answer that was lost, a retry that worked meets a run that goes on already.
+            if refusal.code == "NOT_RETRYABLE" and self._tries > 1:
+                run = self.get_run(run_id)
+                busy = [s["name"] for s in run.get("stages", ()) if s["status"] in ("STARTING", "RUNNING")]
+                if run["status"] == "RUNNING":
+                    return {"run_id": run_id, "status": "RUNNING", "stage": busy[0] if busy else None}
+            raise
+
+    def redrive(self, queue: str | None, *, reason: str = "", before: str | None = None) -> View:
+        """``POST /redrive``: one call's worth; with the answer's ``before`` the next call goes on with the rest."""
+        given = {"queue": queue, "reason": reason, "before": before}
+        return self._call("POST", "/redrive", body={k: v for k, v in given.items() if v is not None})
 
     def submit_scores(
         self,
@@ -101,9 +129,10 @@ class ApiClient:
         raise self._failure(status, answer, text, run_id=run_id, score_id=score_id)
 
     def _send(self, method: str, url: str, data: bytes) -> tuple[int, bytes]:
-        """Send a request that is safe to repeat (GET, or POST with a ``request_id``); retry what may pass."""
+        """Send a request that is safe to repeat; retry what may pass. ``_tries`` tells how often it was sent."""
         pause = self._pause
         for left in reversed(range(_TRIES)):
+            self._tries = _TRIES - left
             try:
                 response = self._pool.request(method, url, body=data or None, headers=self._signed(method, url, data))
             except urllib3.exceptions.HTTPError as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from ekiden_cli.commands import cloud, data, demo, runs, scores
+from ekiden_cli.commands import cloud, data, demo, operate, runs, scores
 
 EPILOG = """
 Start:  ekiden up  ·  ekiden generate --out graph  ·  ekiden run graph/spec.yaml --watch
@@ -36,6 +36,9 @@ app.command("runs", rich_help_panel=_RUN)(runs.runs)
 app.command(rich_help_panel=_RUN, no_args_is_help=True)(runs.show)
 app.command(rich_help_panel=_RUN, no_args_is_help=True)(runs.watch)
 app.command(rich_help_panel=_RUN, no_args_is_help=True)(runs.logs)
+app.command(rich_help_panel=_RUN, no_args_is_help=True)(operate.cancel)
+app.command(rich_help_panel=_RUN, no_args_is_help=True)(operate.retry)
+app.command(rich_help_panel=_RUN)(operate.redrive)
 app.command(rich_help_panel=_SCORE, no_args_is_help=True)(scores.score)
 app.command("scores", rich_help_panel=_SCORE, no_args_is_help=True)(scores.scores)
 app.command(hidden=True)(demo.demo)

@@ -35,3 +35,25 @@ CloudName = Annotated[
         "--name", metavar="NAME", callback=_cloud_name, help="Which embedded cloud; several run side by side."
     ),
 ]
+
+
+def _request_id(value: str | None) -> str | None:
+    if value is not None and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,127}", value):
+        raise typer.BadParameter("use up to 128 letters, digits and _.:- ; begin with a letter or digit")
+    return value
+
+
+RequestId = Annotated[
+    str | None,
+    typer.Option(
+        "--request-id",
+        metavar="ID",
+        callback=_request_id,
+        help="Your own id for this request: however often the command is repeated with it, one request is made.",
+    ),
+]
+
+RunId = Annotated[str, typer.Argument(metavar="RUN", help="Id of a run; `latest` is the newest one.")]
+Reason = Annotated[
+    str, typer.Option("--reason", metavar="TEXT", help="Why; kept in the run's history beside who you are.")
+]

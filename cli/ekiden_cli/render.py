@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -17,7 +18,8 @@ View = Mapping[str, Any]
 RUN_TERMINAL = frozenset({"SUCCEEDED", "FAILED", "CANCELLED"})
 _STYLE = {
     "SUCCEEDED": "green", "COMPLETED": "green", "FAILED": "bold red", "TIMED_OUT": "bold red",
-    "CANCELLED": "yellow", "RUNNING": "cyan", "STARTING": "cyan", "ACCEPTED": "cyan", "PENDING": "dim",
+    "CANCELLED": "yellow", "CANCELLING": "yellow", "PENDING": "dim",
+    "RUNNING": "cyan", "STARTING": "cyan", "ACCEPTED": "cyan",
 }  # fmt: skip
 _TAIL = 12  # lines of a failed job's log
 _NAMES = {"global_mean": "global mean", "user_item_bias": "user and item biases"}
@@ -155,6 +157,51 @@ def runs_table(runs: list[View]) -> Table:
             took = duration((datetime.now(UTC) - began).total_seconds())
         started = f"{began:%Y-%m-%d %H:%M:%S}" if began else ""
         table.add_row(str(run["run_id"]), styled(str(run["status"])), str(run.get("stage") or ""), started, took)
+    return table
+
+
+def history_table(history: list[View]) -> Table:
+    """Return the timeline of a run: when, who, what; oldest first."""
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column("when (UTC)", no_wrap=True)
+    table.add_column("who", no_wrap=True)
+    table.add_column("what", overflow="fold")
+    for line in history:
+        at = when(line.get("at"))
+        moment = f"{at:%Y-%m-%d %H:%M:%S}.{at.microsecond // 1000:03}" if at else ""
+        table.add_row(Text(moment, style="dim"), Text(who(str(line["actor"])), "cyan"), Text(str(line["what"])))
+    return table
+
+
+def who(actor: str) -> str:
+    """Return who or what moved a run, for people: the end of a caller's ARN, or the kind of event.
+
+    >>> who("arn:aws:sts::000000000000:assumed-role/Operator/ada")
+    'Operator/ada'
+    >>> who("RUN#movielens-20261120-101500-abcdef/4/1")
+    'event 4/1 of the run'
+    >>> who("6a7e8feb-b491-4cf7-a9f1-bf3703467718")
+    'job event 6a7e8feb'
+    """
+    if actor.startswith("arn:"):
+        resource = actor.rsplit(":", 1)[-1]
+        kind, _, name = resource.partition("/")
+        return name if kind in ("user", "assumed-role") and name else resource
+    if actor.startswith("RUN#"):
+        return f"event {'/'.join(actor.split('/')[1:])} of the run"
+    if re.fullmatch(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", actor):
+        return f"job event {actor[:8]}"
+    return actor
+
+
+def redriven_table(queues: list[View]) -> Table:
+    """Return what a redrive did, one line per queue."""
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for title in ("queue", "redriven", "kept", "parked again", "left"):
+        table.add_column(title, no_wrap=True, justify="left" if title == "queue" else "right")
+    for queue in queues:
+        counts = (f"{queue[name]:,}" if queue[name] else "" for name in ("redriven", "kept", "later", "remaining"))
+        table.add_row(str(queue["queue"]), *counts)
     return table
 
 

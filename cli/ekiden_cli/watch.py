@@ -120,6 +120,9 @@ def _plain(client: ApiClient, run_id: str, pause: float, console: Console) -> Vi
     said: dict[str, tuple[float, str]] = {}
     run: View = {}
     for run, lines in _views(client, run_id, pause):
+        if run["status"] == "CANCELLING" and known.get("") != "CANCELLING":
+            _say(console, "the run  CANCELLING")
+        known[""] = str(run["status"])
         for stage in run.get("stages", ()):
             name, status = str(stage["name"]), str(stage["status"])
             line = lines.get(name)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from ekiden.contracts.job_events import jobs_of
+from ekiden.contracts.events import Envelope
+from ekiden.contracts.job_events import jobs_of, says_it_runs
 from ekiden.runtime.container import Container, container
 from ekiden.runtime.observability import logger
 from ekiden.runtime.queue import Response
@@ -14,7 +15,10 @@ from ekiden.runtime.queue import Response
 def handler(event: dict[str, Any], context: Any, parts: Container | None = None) -> Response:
     """Lambda's entry point."""
     parts = parts or container()
-    observe = parts.observe_job
-    return parts.consumer.each_event(
-        event, lambda envelope: observe.woken_by(jobs_of(envelope), actor=envelope.id or envelope.source)
-    )
+
+    def wake(envelope: Envelope) -> None:
+        parts.observe_job.woken_by(
+            jobs_of(envelope), running=says_it_runs(envelope), actor=envelope.id or envelope.source
+        )
+
+    return parts.consumer.each_event(event, wake)

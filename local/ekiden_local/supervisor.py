@@ -35,13 +35,15 @@ def up(
     jobs_port: int | None = None,
     home: str | Path | None = None,
     auth: bool = True,
+    images: Path | None = None,
     on_progress: Callable[[str], None] | None = None,
 ) -> Cloud:
     """Bring the cloud `name` up with the stack of this checkout, doing only what is not done already.
 
     `port` is MiniStack's and `jobs_port` the job service's; left out, the running cloud's, else 4566 and the
-    next, or the first free ones after them. `auth` makes MiniStack enforce IAM policies. `on_progress` is told
-    in a few words about each step that takes time.
+    next, or the first free ones after them. `auth` makes MiniStack enforce IAM policies. `images` is a file that
+    says which programs play container images (docs/job-service.md); left out, the running cloud's. `on_progress`
+    is told in a few words about each step that takes time.
 
     Raises CloudError where a tool is missing, a port is taken, a process does not start or the stack is refused.
     """
@@ -49,7 +51,9 @@ def up(
     where = home_of(name, home)
     project = project_root()
     with locked(where.lock):
-        settings = processes.ensure(where, project, port=port, jobs_port=jobs_port, auth=auth, progress=progress)
+        settings = processes.ensure(
+            where, project, port=port, jobs_port=jobs_port, auth=auth, images=images, progress=progress
+        )
         endpoint = settings.endpoint_url
         digest = deploy.digest_of(project)
         stack = deploy.find_stack(endpoint)

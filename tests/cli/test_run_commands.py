@@ -39,6 +39,28 @@ def test_run_uploads_the_graph_once_and_submits_its_address(
     ]
 
 
+def test_run_with_a_request_id_sends_it_so_that_a_repeat_is_the_same_request(
+    ekiden: Ekiden, cloud: Path, api: FakeApi, graph: Path
+) -> None:
+    for _ in range(2):
+        assert ekiden("run", graph, "--request-id", "nightly:2026-11-21").exit_code == 0
+
+    first, second = api.submitted
+    assert first == second
+    assert first["request_id"] == "nightly:2026-11-21"
+
+
+@pytest.mark.parametrize("request_id", ["", "-x", "a b", "../x", "a" * 129])
+def test_a_request_id_that_is_none_is_wrong_usage(
+    ekiden: Ekiden, cloud: Path, api: FakeApi, graph: Path, request_id: str
+) -> None:
+    done = ekiden("run", graph, f"--request-id={request_id}")
+
+    assert done.exit_code == 2
+    assert "letters, digits" in done.stderr
+    assert api.submitted == []
+
+
 def test_another_content_goes_to_another_address(ekiden: Ekiden, cloud: Path, api: FakeApi, graph: Path) -> None:
     ekiden("run", graph)
     with (graph.parent / "edges-rated.csv").open("a") as edges:

@@ -6,11 +6,13 @@ import csv
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
 from typer.testing import Result
 
+from tests.cli.conftest import BUCKET
 from tests.cli.fake_api import FakeApi
 
 pytestmark = pytest.mark.enable_socket
@@ -32,6 +34,22 @@ def test_score_writes_results_in_the_order_of_the_pairs(ekiden: Ekiden, cloud: P
     assert found[0] == ["source", "target", "score", "status"]
     assert [row[:2] for row in found[1:]] == rows
     assert [row[3] for row in found[1:]] == ["scored", "fallback_source", "invalid", "scored", "scored"]
+
+
+def test_score_with_a_request_id_can_be_repeated_and_never_replaces_pairs_in_use(
+    ekiden: Ekiden, cloud: Path, api: FakeApi, s3: Any
+) -> None:
+    Path("pairs.csv").write_text("source,target\nu1,m1\n")
+    Path("others.csv").write_text("source,target\nu2,m2\n")
+    for pairs in ("pairs.csv", "pairs.csv", "others.csv"):
+        done = ekiden(
+            "score", "--endpoint", "e", "--pairs", pairs, "--out", "s.csv", "--request-id", "mine:1", "--json"
+        )
+        assert done.exit_code == 0, done.stderr
+        assert json.loads(done.stdout)["request_id"] == "mine:1"
+
+    uploaded = s3.list_objects_v2(Bucket=BUCKET, Prefix="uploads/mine:1-")["Contents"]
+    assert len(uploaded) == 2, "the same pairs have the same address, others another"
 
 
 def test_scores_can_be_fetched_again_as_parquet(ekiden: Ekiden, cloud: Path, api: FakeApi) -> None:

@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 
+from ekiden.application.reconcile import LIST_CALLS
 from ekiden.domain.model import AttemptStatus, Failure, RunStatus, Stage, StageStatus
 from ekiden.domain.transitions import JobStatus
 from ekiden.errors import DependencyUnavailable, LostRace, Permanent
-from ekiden.ports import Job, JobLogLine
+from ekiden.ports import Job, JobLogLine, LiveAttempt
 from tests.fakes import World
 from tests.fakes.events import SAMPLE_SPEC, bus_event, failed, http_event, sqs_event
 from tests.fakes.faults import Crash
@@ -304,8 +305,16 @@ def test_the_event_only_wakes_and_describe_decides(world: World) -> None:
     assert world.run(run_id).stage(Stage.TRAIN).status is StageStatus.RUNNING
 
     world.jobs.end(name, JobStatus.SUCCEEDED)
-    assert world.job_event(name, status="InProgress") == NOTHING
+    assert world.job_event(name, status="Stopped") == NOTHING
     assert world.run(run_id).stage(Stage.TRAIN).status is StageStatus.SUCCEEDED
+
+
+def test_an_event_that_says_what_the_ledger_knows_asks_nobody(world: World) -> None:
+    run_id = world.submit()
+    name = world.reach(run_id, Stage.TRAIN)
+    described = world.faults.calls["FakeJobs.describe"]
+    assert world.job_event(name, status="InProgress") == NOTHING
+    assert world.faults.calls["FakeJobs.describe"] == described
 
 
 def test_repeated_late_and_disordered_events_change_nothing(world: World) -> None:
@@ -462,7 +471,7 @@ def test_runs_that_wait_for_one_endpoint_take_turns(world: World) -> None:
     assert world.run(first).status is RunStatus.SUCCEEDED
     assert world.run(second).stage(Stage.DEPLOY).status is StageStatus.STARTING
 
-    sweep(world)
+    world.sweep()
     world.jobs.settle("movielens")
     assert world.job_event("movielens", kind="Endpoint") == NOTHING
     assert world.run(second).status is RunStatus.SUCCEEDED
@@ -539,168 +548,13 @@ def test_a_bus_that_does_not_take_all_makes_the_stream_send_all_again(world: Wor
         world.call("publish_ledger", stream_event(outbox_image("StageReady")))
 
 
-# reconcile_jobs
-
-
-def sweep(world: World, **passed: float) -> dict[str, Any]:
-    world.clock.advance(**(passed or {"seconds": 61}))
-    return world.call("reconcile_jobs", {"source": "aws.scheduler"})
-
-
-def test_a_sweep_of_nothing_does_nothing(world: World) -> None:
-    run_id = world.submit()
-    assert world.call("reconcile_jobs", {}) == {"looked_at": 0, "moved": 0, "postponed": 0, "troubles": ()}
-    assert world.run(run_id).version == 0
-
-
-def test_a_whole_run_comes_to_its_end_when_every_event_is_lost(world: World) -> None:
-    run_id = world.submit()
-    for stage in Stage:
-        assert sweep(world)["moved"] == 1
-        assert world.run(run_id).stage(stage).status is StageStatus.RUNNING
-        if stage is Stage.DEPLOY:
-            world.jobs.settle("movielens")
-        else:
-            world.jobs.end(world.job(run_id, stage), JobStatus.SUCCEEDED)
-        assert sweep(world)["moved"] == 1
-    assert world.run(run_id).status is RunStatus.SUCCEEDED
-    assert len(world.jobs.created) == 4
-
-
-def test_a_job_that_was_started_and_ended_unseen_is_adopted_and_recorded_in_one_sweep(world: World) -> None:
-    run_id = world.submit()
-    world.faults.after["FakeJobs.start"] = Crash()
-    with pytest.raises(Crash):
-        world.ready(run_id, Stage.EXPORT)
-    world.jobs.end(world.job(run_id, Stage.EXPORT), JobStatus.SUCCEEDED)
-
-    sweep(world)
-
-    assert world.run(run_id).stage(Stage.EXPORT).status is StageStatus.SUCCEEDED
-    assert world.jobs.created == [world.job(run_id, Stage.EXPORT)]
-
-
-def test_a_sweep_does_not_adopt_a_job_of_the_same_name_that_is_another(world: World) -> None:
-    run_id = world.submit()
-    name = world.job(run_id, Stage.EXPORT)
-    world.jobs.take(Job(name, Stage.EXPORT, run_id, {}, "ml.m5.large", 60, "s3://x/"))
-    sweep(world)
-    failure = world.run(run_id).failure
-    assert failure is not None
-    assert failure.code == "NAME_TAKEN"
-
-
-def test_a_retry_is_started_by_the_sweep_once_its_delay_is_over(world: World) -> None:
-    run_id = world.submit()
-    first = world.reach(run_id, Stage.EXPORT)
-    world.jobs.end(first, JobStatus.FAILED, Failure("OUT_OF_SPACE", "disk full"), transient=True)
-    world.job_event(first, kind="Processing", status="Failed")
-    attempt = world.run(run_id).attempt(Stage.EXPORT)
-    assert attempt is not None
-    assert attempt.status is AttemptStatus.STARTING
-
-    assert sweep(world, seconds=0.001)["looked_at"] == 0
-    assert world.jobs.created == [first]
-    assert sweep(world)["moved"] == 1
-
-    assert world.jobs.created == [first, attempt.job]
-    assert attempt.job != first
-    assert world.run(run_id).stage(Stage.EXPORT).status is StageStatus.RUNNING
-
-
-def test_a_job_that_never_ends_is_stopped_at_its_deadline(world: World) -> None:
-    run_id = world.submit(limits={"stage_hours": 2})
-    name = world.reach(run_id, Stage.TRAIN)
-
-    assert sweep(world, hours=1)["moved"] == 0
-    assert world.jobs.stopped == []
-    sweep(world, hours=1, minutes=1)
-
-    run = world.run(run_id)
-    assert world.jobs.stopped == [name]
-    assert run.stage(Stage.TRAIN).status is StageStatus.TIMED_OUT
-    assert run.failure == Failure("DEADLINE", "stage train did not end within 2 h (limits.stage_hours in the spec)")
-
-
-def test_a_job_that_ended_in_time_but_unseen_counts_although_the_deadline_passed(world: World) -> None:
-    run_id = world.submit(limits={"stage_hours": 1})
-    name = world.reach(run_id, Stage.TRAIN)
-    world.jobs.end(name, JobStatus.SUCCEEDED)
-    sweep(world, hours=2)
-    assert world.run(run_id).stage(Stage.TRAIN).status is StageStatus.SUCCEEDED
-    assert world.jobs.stopped == []
-
-
-def test_a_job_that_may_neither_be_described_nor_stopped_does_not_keep_its_run_open_for_ever(world: World) -> None:
-    run_id = world.submit(limits={"stage_hours": 1})
-    world.reach(run_id, Stage.EXPORT)
-    world.faults.before["FakeJobs.describe"] = Permanent("denied")
-    assert len(sweep(world)["troubles"]) == 1
-    world.faults.before["FakeJobs.describe"] = Permanent("denied")
-    world.faults.before["FakeJobs.stop"] = Permanent("denied")
-    assert sweep(world, hours=2)["moved"] == 1
-    assert world.run(run_id).status is RunStatus.FAILED
-
-
-def test_an_intent_that_never_became_a_job_ends_at_its_deadline_too(world: World) -> None:
-    run_id = world.submit(limits={"stage_hours": 1})
-    sweep(world, hours=2)
-    assert world.run(run_id).status is RunStatus.FAILED
-    assert len(world.jobs) == 0
-
-
-def test_one_attempts_trouble_does_not_stop_the_sweep(world: World) -> None:
-    runs = [world.submit() for _ in range(4)]
-    for run_id in runs:
-        world.ready(run_id, Stage.EXPORT)
-        world.clock.advance(seconds=1)
-        world.jobs.end(world.job(run_id, Stage.EXPORT), JobStatus.SUCCEEDED)
-    broken = {world.job(runs[0], Stage.EXPORT): ValueError("bug"), world.job(runs[1], Stage.EXPORT): None}
-    describe = world.jobs.describe
-
-    def sometimes(attempt: Any) -> Any:
-        if attempt.job in broken:
-            raise broken[attempt.job] or DependencyUnavailable("throttled")
-        return describe(attempt)
-
-    world.jobs.describe = sometimes  # type: ignore[method-assign]
-
-    result = sweep(world)
-
-    assert (result["looked_at"], result["moved"], result["postponed"]) == (4, 2, 1)
-    assert result["troubles"] == (f"export 1 of {runs[0]}: ValueError: bug",)
-    assert [world.run(run_id).stage(Stage.EXPORT).status for run_id in runs[2:]] == [StageStatus.SUCCEEDED] * 2
-
-
-def test_with_more_live_attempts_than_a_sweep_looks_at_each_gets_its_turn(world: World) -> None:
-    runs = [world.submit() for _ in range(5)]
-    for run_id in runs:
-        world.ready(run_id, Stage.EXPORT)
-    last = runs[-1]
-    world.jobs.end(world.job(last, Stage.EXPORT), JobStatus.SUCCEEDED)
-    world.clock.advance(seconds=61)
-
-    for _ in range(3):
-        world.parts.reconcile_jobs(limit=2, actor="reconciler")
-
-    assert world.run(last).stage(Stage.EXPORT).status is StageStatus.SUCCEEDED
-
-
-def test_a_sweep_by_a_lagging_index_does_nothing(world: World) -> None:
-    run_id = world.submit()
-    world.reach(run_id, Stage.EXPORT)
-    world.ledger.due = lambda now, limit: [(run_id, Stage.EXPORT, 7), ("nobody", Stage.EXPORT, 1)]  # type: ignore[method-assign]
-    result = sweep(world)
-    assert (result["looked_at"], result["moved"]) == (2, 0)
-
-
 def test_an_endpoint_nobody_deployed_is_updated_and_not_made_anew(world: World) -> None:
     world.jobs.serve("movielens")
     run_id = world.submit()
     world.reach(run_id, Stage.DEPLOY)
     assert world.run(run_id).stage(Stage.DEPLOY).status is StageStatus.RUNNING
     world.jobs.settle("movielens")
-    sweep(world)
+    world.sweep()
     assert world.run(run_id).status is RunStatus.SUCCEEDED
 
 

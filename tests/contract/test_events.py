@@ -104,7 +104,7 @@ def test_job_samples_name_the_jobs_of_the_sample_run() -> None:
 
 
 def test_the_samples_are_what_the_code_sends() -> None:
-    """A run, a failed run and two score requests send events with the very fields that the samples have."""
+    """Runs that succeed, fail and are cancelled, and two score requests, send events with the samples' very fields."""
     world = World()
     world.endpoints.models["movielens"] = rate_by_length
     run_id = world.submit()
@@ -114,6 +114,10 @@ def test_the_samples_are_what_the_code_sends() -> None:
     job = world.reach(failed, Stage.EXPORT)
     world.jobs.end(job, JobStatus.FAILED, Failure("EMPTY_GRAPH", "no edges"))
     world.job_event(job, kind="Processing")
+    cancelled = world.submit(name="cancelled")
+    world.reach(cancelled, Stage.EXPORT)
+    world.parts.cancel_run(cancelled, reason="", actor="test")
+    world.parts.observe_job(cancelled, Stage.EXPORT, 1, actor="reconciler")
     for key, content in (("uploads/a.csv", b"source,target\nu1,m1\n"), ("uploads/b.csv", b"source,target\n")):
         world.objects.put(BUCKET, key, content, "text/csv")
         request = read("lambda/enqueue_scores/post-scores.json")

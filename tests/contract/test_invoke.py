@@ -119,7 +119,7 @@ def test_a_function_goes_by_any_of_its_names(name: str, folder: str) -> None:
 @pytest.mark.parametrize(
     ("function", "event", "message"),
     [
-        ("Nope", GET_RUNS, "there is no function 'Nope'; one of deploy_endpoint"),
+        ("Nope", GET_RUNS, "there is no function 'Nope'; one of change_run, deploy_endpoint"),
         ("../tools", GET_RUNS, "there is no function"),
         ("ShowStatus", "no/such/file.json", "events/lambda/ has samples"),
         ("ShowStatus", str(ROOT / "README.md"), "is not JSON"),

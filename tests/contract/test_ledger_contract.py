@@ -22,7 +22,7 @@ from ekiden.domain.transitions import (
     submit,
 )
 from ekiden.errors import Conflict, LostRace
-from ekiden.ports import Ledger
+from ekiden.ports import Ledger, LiveAttempt
 from tests.fakes import NOW, InMemoryLedger
 from tests.fakes.aws import Aws
 
@@ -68,6 +68,10 @@ def moved(run: Run, event: Any, *, minutes: float = 1) -> Transition:
     decision = decide(run, event, plan=PLAN, now=run.updated_at + timedelta(minutes=minutes), jitter=0.5)
     assert isinstance(decision, Transition)
     return decision
+
+
+def live(ledger: Ledger, limit: int = 10) -> list[tuple[str, Stage, int]]:
+    return [(entry.run_id, entry.attempt.stage, entry.attempt.number) for entry in ledger.live(limit)]
 
 
 def stored(ledger: Ledger, run_id: str) -> Run:
@@ -190,18 +194,17 @@ def test_several_runs_may_wait_for_one_endpoint(ledger: Ledger) -> None:
     assert sorted(found) == [(run_id, Stage.DEPLOY, 1) for run_id in runs]
 
 
-def test_what_is_due_comes_longest_overdue_first_and_ends_with_the_run(ledger: Ledger) -> None:
+def test_live_attempts_come_in_the_order_in_which_they_are_due_and_leave_with_their_run(ledger: Ledger) -> None:
     late = create(ledger, submitted("late", now=NOW))
     later = create(ledger, submitted("later", now=NOW + timedelta(seconds=10)))
     future = create(ledger, submitted("future", now=NOW + timedelta(hours=1)))
-    moment = NOW + timedelta(minutes=2)
 
-    assert ledger.due(moment, 10) == [(late, Stage.EXPORT, 1), (later, Stage.EXPORT, 1)]
-    assert ledger.due(moment, 1) == [(late, Stage.EXPORT, 1)]
-    assert ledger.due(NOW, 10) == []
+    assert live(ledger) == [(late, Stage.EXPORT, 1), (later, Stage.EXPORT, 1), (future, Stage.EXPORT, 1)]
+    assert live(ledger, 1) == [(late, Stage.EXPORT, 1)]
+    assert ledger.live(1) == [LiveAttempt(late, stored(ledger, late).attempts[0])]
 
     ledger.commit(moved(stored(ledger, late), JobReported(Stage.EXPORT, 1, JobStatus.FAILED)), actor="a")
-    assert ledger.due(moment + timedelta(hours=2), 10) == [(later, Stage.EXPORT, 1), (future, Stage.EXPORT, 1)]
+    assert live(ledger) == [(later, Stage.EXPORT, 1), (future, Stage.EXPORT, 1)]
 
 
 def test_who_is_postponed_goes_to_the_end_of_the_line_and_nothing_else_changes(ledger: Ledger) -> None:
@@ -212,7 +215,7 @@ def test_who_is_postponed_goes_to_the_end_of_the_line_and_nothing_else_changes(l
 
     ledger.postpone(first, Stage.EXPORT, 1, moment)
 
-    assert ledger.due(moment, 10) == [(second, Stage.EXPORT, 1), (first, Stage.EXPORT, 1)]
+    assert live(ledger) == [(second, Stage.EXPORT, 1), (first, Stage.EXPORT, 1)]
     after = stored(ledger, first)
     assert after.version == before.version
     assert after.attempts == (replace(before.attempts[0], next_check_at=moment),)
@@ -226,7 +229,7 @@ def test_an_attempt_that_is_over_is_not_brought_back_by_postponing_it(ledger: Le
     ledger.postpone(run_id, Stage.EXPORT, 1, NOW)
     ledger.postpone("nobody", Stage.EXPORT, 1, NOW)
 
-    assert ledger.due(NOW + timedelta(days=1), 10) == []
+    assert live(ledger) == []
 
 
 def test_recent_runs_come_newest_first_and_by_status(ledger: Ledger) -> None:

@@ -65,6 +65,10 @@ class FakeJobs:
         """What was asked to be deployed under this name."""
         return self._deployments[name]
 
+    def is_running(self, name: str) -> bool:
+        """Whether there is such a job, and it runs."""
+        return name in self._jobs and self._jobs[name].status is JobStatus.RUNNING
+
     def end(self, name: str, status: JobStatus, failure: Failure | None = None, *, transient: bool = False) -> None:
         """End a job."""
         self._jobs[name] = replace(
@@ -175,7 +179,7 @@ class FakeJobs:
         found = self._endpoints.get(attempt.ref.name)
         if found is None:
             return None
-        waiting = attempt.status is AttemptStatus.STARTING
+        waiting = attempt.status is AttemptStatus.STARTING or attempt.stopping_since is not None
         concerned = attempt.job in {found.config, found.pending}
         if waiting and not concerned:
             return None

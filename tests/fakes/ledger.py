@@ -49,6 +49,7 @@ class InMemoryLedger:
         self._runs: dict[str, Run] = {}
         self._requests: dict[str, tuple[str, str]] = {}
         self._history: dict[str, list[HistoryEntry]] = {}
+        self._noted: set[tuple[str, str]] = set()
 
     def __len__(self) -> int:
         return len(self._runs)
@@ -122,6 +123,14 @@ class InMemoryLedger:
     def history(self, run_id: str) -> list[HistoryEntry]:
         """See ``ports.Ledger.history``."""
         return list(self._history.get(run_id, []))
+
+    @io
+    def note(self, run_id: str, *, key: str, actor: str, what: str, at: datetime) -> None:
+        """See ``ports.Ledger.note``."""
+        run = self._runs.get(run_id)
+        if run is not None and (run_id, key) not in self._noted:
+            self._noted.add((run_id, key))
+            self._history[run_id].append(HistoryEntry(run.version, at, actor, what))
 
     def _live(self) -> list[tuple[Run, Attempt]]:
         return [(run, a) for run in self._runs.values() for a in run.attempts if a.is_live]

@@ -9,7 +9,7 @@ from ekiden.application.plans import Deployed
 from ekiden.domain.model import Run, Stage
 from ekiden.domain.transitions import JobStatus
 from ekiden.runtime.container import Container
-from tests.fakes.events import SAMPLE_SPEC, bus_event, lambda_context, sqs_event
+from tests.fakes.events import SAMPLE_SPEC, bus_event, http_event, lambda_context, sqs_event
 from tests.fakes.faults import Faults
 from tests.fakes.functions import handler_of
 from tests.fakes.io import FakeBus, FakeEndpoints, FakeLogs, FakeMessages, FakeObjects
@@ -76,8 +76,9 @@ class World:
         assert run is not None
         return run
 
-    def ready(self, run_id: str, stage: Stage, attempt: int = 1) -> dict[str, Any]:
-        """Deliver ``StageReady`` to its function, as the queue does."""
+    def ready(self, run_id: str, stage: Stage, attempt: int | None = None) -> dict[str, Any]:
+        """Deliver ``StageReady`` (of the latest attempt, if none is named) to its function, as the queue does."""
+        number = attempt or self.run(run_id).stage(stage).attempt
         detail = {
             "meta": {
                 "event_id": f"RUN#{run_id}/0/1",
@@ -87,7 +88,7 @@ class World:
                 "schema_version": 1,
                 "occurred_at": self.clock.now().isoformat(),
             },
-            "data": {"stage": stage.value, "attempt": attempt, "job": self.job(run_id, stage, attempt)},
+            "data": {"stage": stage.value, "attempt": number, "job": self.job(run_id, stage, number)},
         }
         return self.call(FUNCTION_OF[stage], sqs_event(bus_event("ekiden.ledger", "StageReady", detail)))
 
@@ -126,6 +127,21 @@ class World:
         else:
             self.jobs.end(name, JobStatus.SUCCEEDED)
             self.job_event(name, kind="Training" if stage is Stage.TRAIN else "Processing")
+
+    def sweep(self, **passed: float) -> dict[str, Any]:
+        """Let time pass, a minute if nothing else is said, and call the reconciler."""
+        self.clock.advance(**(passed or {"seconds": 61}))
+        return self.call("reconcile_jobs", {"source": "aws.scheduler"})
+
+    def change(self, run_id: str, act: str, **body: Any) -> tuple[int, dict[str, Any]]:
+        """Ask over HTTP to ``cancel`` or ``retry`` a run; status code and body of the answer."""
+        path = {"run_id": run_id}
+        reply = self.call("change_run", http_event(f"POST /runs/{{run_id}}/{act}", body, path=path))
+        return reply["statusCode"], json.loads(reply["body"])
+
+    def running(self, run_id: str) -> list[str]:
+        """Jobs of the run that run, and cost money."""
+        return [a.job for a in self.run(run_id).attempts if a.ref.kind != "endpoint" and self.jobs.is_running(a.job)]
 
     def told(self) -> list[tuple[str, dict[str, Any]]]:
         """Detail type and data of every event in the ledgers' outboxes, in order."""

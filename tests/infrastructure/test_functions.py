@@ -3,31 +3,36 @@
 from __future__ import annotations
 
 import importlib.metadata
+import re
 import tomllib
 from dataclasses import fields
 from typing import Any
 
 import pytest
 
+from ekiden.application import redrive
 from ekiden.runtime import settings
 from tests.infrastructure.stack import PROJECT, text, transformed, written
 
 FOLDERS = sorted(handler.parent.name for handler in (PROJECT / "functions").glob("*/handler.py"))
 STARTS_JOBS = (settings.LedgerSettings, settings.JobSettings)
+QUEUE_FED = (settings.QueueSettings, settings.WorkQueueSettings)
 
 # What each function reads from its environment.
 SETTINGS: dict[str, tuple[Any, ...]] = {
-    "submit_run": (settings.LedgerSettings, settings.QueueSettings),
-    "export_graph": (*STARTS_JOBS, settings.QueueSettings),
-    "process_data": (*STARTS_JOBS, settings.QueueSettings),
-    "train_model": (*STARTS_JOBS, settings.QueueSettings),
-    "deploy_endpoint": (*STARTS_JOBS, settings.QueueSettings),
-    "record_job_state": (settings.LedgerSettings, settings.QueueSettings),
+    "submit_run": (settings.LedgerSettings, *QUEUE_FED),
+    "export_graph": (*STARTS_JOBS, *QUEUE_FED),
+    "process_data": (*STARTS_JOBS, *QUEUE_FED),
+    "train_model": (*STARTS_JOBS, *QUEUE_FED),
+    "deploy_endpoint": (*STARTS_JOBS, *QUEUE_FED),
+    "record_job_state": (settings.LedgerSettings, *QUEUE_FED),
     "reconcile_jobs": STARTS_JOBS,
     "publish_ledger": (settings.BusSettings,),
-    "enqueue_scores": (settings.LedgerSettings, settings.ScoreQueueSettings, settings.QueueSettings),
-    "score_pairs": (settings.LedgerSettings, settings.QueueSettings),
+    "enqueue_scores": (settings.LedgerSettings, settings.ScoreQueueSettings, *QUEUE_FED),
+    "score_pairs": (settings.LedgerSettings, *QUEUE_FED),
     "show_status": (settings.LedgerSettings,),
+    "change_run": (settings.LedgerSettings,),
+    "redrive_messages": (settings.LedgerSettings, settings.BusSettings, settings.RedriveSettings),
 }
 EVERYWHERE = {"POWERTOOLS_SERVICE_NAME", "POWERTOOLS_LOG_LEVEL"}
 MEANING = {
@@ -55,11 +60,35 @@ def test_a_functions_environment_is_what_it_reads_and_nothing_else(folder: str) 
         assert text(variables[name]) == MEANING[name]
 
 
-def test_a_queue_fed_function_parks_messages_beside_its_own_queue() -> None:
+def test_a_queue_fed_function_knows_its_own_queue_and_parks_messages_beside_it() -> None:
     for _, function, source in transformed().mappings():
         if transformed().resources[source].type == "AWS::SQS::Queue":
-            url = function.properties["Environment"]["Variables"]["DEAD_LETTER_QUEUE_URL"]
-            assert url == {"Ref": f"{source}Dlq"}
+            variables = function.properties["Environment"]["Variables"]
+            assert variables["WORK_QUEUE_URL"] == {"Ref": source}
+            assert variables["DEAD_LETTER_QUEUE_URL"] == {"Ref": f"{source}Dlq"}
+
+
+def test_a_redrive_knows_every_dead_letter_queue_and_where_its_messages_came_from() -> None:
+    # GIVEN the queues' dead-letter queues, and the one of the stream, which belongs to no queue
+    queues = transformed().of_type("AWS::SQS::Queue")
+    belonging = {q.id: text(q.properties["RedrivePolicy"]["deadLetterTargetArn"]) for q in queues if "Dlq" not in q.id}
+    expected = {name: (f"${{{dead[2:-5]}}}", f"${{{name}}}") for name, dead in belonging.items()}
+    expected["LedgerPublish"] = ("${LedgerPublishDlq}", None)
+    # WHEN the function reads its environment
+    variables = transformed().function("redrive_messages").properties["Environment"]["Variables"]
+    found = settings.RedriveSettings(text(variables["REDRIVE_QUEUES"])).ways()
+    # THEN none is missing, and on AWS the variables fit into Lambda's 4 KB
+    assert found == expected
+    longest = f"https://sqs.ap-southeast-1.amazonaws.com/123456789012/{'q' * 80}"
+    assert len(re.sub(r"\$\{\w+\}", longest, text(variables["REDRIVE_QUEUES"]))) < 3500
+
+
+def test_a_redrive_ends_before_its_function_and_the_api_do() -> None:
+    handler = (PROJECT / "functions/redrive_messages/handler.py").read_text(encoding="utf-8")
+    seconds = int(re.findall(r"^SECONDS = (\d+)$", handler, re.MULTILINE)[0])
+    timeout = transformed().function("redrive_messages").properties["Timeout"]
+    assert seconds + 10 <= timeout <= 30
+    assert seconds < redrive.HIDDEN_SECONDS, "no call sees a message twice"
 
 
 @pytest.mark.parametrize("folder", FOLDERS)
@@ -79,7 +108,7 @@ def test_a_function_runs_python_3_11_with_the_shared_layer_and_a_kept_log(folder
 
 def test_a_function_behind_the_api_answers_before_the_api_gives_up() -> None:
     # HTTP APIs wait 30 s. EnqueueScores is slower only when it splits a file, which it does from its queue.
-    for folder in ("submit_run", "show_status"):
+    for folder in ("submit_run", "show_status", "change_run", "redrive_messages"):
         assert transformed().function(folder).properties["Timeout"] <= 30
 
 

@@ -14,6 +14,7 @@ ON_EVERYTHING = {
     ("PublishLedgerRole", ("dynamodb:ListStreams",)),
     ("JobRole", ("cloudwatch:PutMetricData",)),
     ("JobRole", ("ecr:GetAuthorizationToken",)),
+    ("ReconcileJobsRole", ("sagemaker:ListProcessingJobs", "sagemaker:ListTrainingJobs", "sagemaker:ListEndpoints")),
 }
 # Endpoint names are chosen by users; everything else is named by us, down to the stage.
 ENDPOINTS = f"{SAGEMAKER}:endpoint/*"
@@ -32,8 +33,8 @@ def test_what_roles_may_do_is_what_was_reviewed() -> None:
 
 
 def test_every_function_has_a_role_of_its_own() -> None:
-    assert len(FUNCTION_ROLES) == 11
-    assert len(set(FUNCTION_ROLES)) == 11
+    assert len(FUNCTION_ROLES) == 13
+    assert len(set(FUNCTION_ROLES)) == 13
 
 
 def test_sam_adds_no_role_and_no_managed_policy() -> None:
@@ -94,15 +95,39 @@ def test_a_function_writes_its_own_log_and_no_other(role: str) -> None:
 
 def test_nobody_deletes_data() -> None:
     deleting = {a for s in all_statements() for a in s.actions if "Delete" in a}
-    assert deleting == {"sqs:DeleteMessage", "sagemaker:DeleteEndpoint"}
+    assert deleting == {"sqs:DeleteMessage", "sqs:DeleteMessageBatch", "sagemaker:DeleteEndpoint"}
 
 
-def test_only_the_publisher_may_publish_events() -> None:
-    assert {s.role for s in all_statements() if "events:PutEvents" in s.actions} == {"PublishLedgerRole"}
+def test_only_the_publisher_and_the_redrive_of_what_it_gave_up_may_publish_events() -> None:
+    publishing = {s.role for s in all_statements() if "events:PutEvents" in s.actions}
+    assert publishing == {"PublishLedgerRole", "RedriveMessagesRole"}
+
+
+def test_who_watches_jobs_may_stop_them_and_read_what_they_left() -> None:
+    # An attempt that is being stopped is told so by whoever looks at it, until it has stopped.
+    watching = {s.role for s in all_statements() if "sagemaker:DescribeTrainingJob" in s.actions}
+    watching -= {"TrainModelRole"}
+    assert watching == {"RecordJobStateRole", "ReconcileJobsRole", "ChangeRunRole"}
+    for role in watching:
+        allowed = {a for s in statements(transformed().resources[role]) for a in s.actions}
+        assert {"sagemaker:StopProcessingJob", "sagemaker:StopTrainingJob", "sagemaker:DeleteEndpoint"} <= allowed
+        reading = [s for s in statements(transformed().resources[role]) if "s3:GetObject" in s.actions]
+        assert [s.resources for s in reading] == [("${DataBucket.Arn}/runs/*",)]
+
+
+def test_a_redrive_takes_from_dead_letter_queues_and_sends_to_work_queues() -> None:
+    queues = {q.id for q in transformed().of_type("AWS::SQS::Queue")}
+    dead = {q for q in queues if q.endswith("Dlq")}
+    on_queues = [s for s in statements(transformed().resources["RedriveMessagesRole"]) if "sqs:" in s.actions[0]]
+    taking, sending = on_queues
+    assert set(taking.resources) == {f"${{{q}.Arn}}" for q in dead}
+    assert set(sending.resources) == {f"${{{q}.Arn}}" for q in queues - dead}
+    assert sending.actions == ("sqs:SendMessage", "sqs:SendMessageBatch")
 
 
 def test_a_queue_fed_function_takes_from_its_queue_only() -> None:
     taken = {s.role: s.resources for s in all_statements() if "sqs:ReceiveMessage" in s.actions}
+    del taken["RedriveMessagesRole"]
     fed = {
         text(function.properties["Role"])[2:-5]: (f"${{{source}.Arn}}",)
         for _, function, source in transformed().mappings()

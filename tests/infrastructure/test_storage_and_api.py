@@ -80,9 +80,13 @@ def test_the_api_has_exactly_its_routes_and_all_ask_for_a_signature() -> None:
     routes = {r.properties["RouteKey"]: r.properties["Target"]["Fn::Sub"].removeprefix("integrations/") for r in ROUTES}
     assert routes == {
         "POST /runs": "${SubmitRunIntegration}",
+        "POST /runs/{run_id}/cancel": "${ChangeRunIntegration}",
+        "POST /runs/{run_id}/retry": "${ChangeRunIntegration}",
+        "POST /redrive": "${RedriveMessagesIntegration}",
         "POST /scores": "${EnqueueScoresIntegration}",
         "GET /runs": "${ShowStatusIntegration}",
         "GET /runs/{run_id}": "${ShowStatusIntegration}",
+        "GET /runs/{run_id}/history": "${ShowStatusIntegration}",
         "GET /runs/{run_id}/logs": "${ShowStatusIntegration}",
         "GET /scores/{request_id}": "${ShowStatusIntegration}",
     }
@@ -118,5 +122,5 @@ def test_the_api_is_throttled_and_logs_who_called_but_no_content() -> None:
 
 def test_every_log_group_forgets() -> None:
     groups = STACK.of_type("AWS::Logs::LogGroup")
-    assert len(groups) == 12
+    assert len(groups) == 14
     assert {text(g.properties["RetentionInDays"]) for g in groups} == {"${LogRetentionDays}"}

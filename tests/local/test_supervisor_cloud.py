@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import signal
+import sys
 import time
 import urllib.error
 import urllib.request
@@ -26,6 +27,8 @@ from ekiden_local import daemon, ports, supervisor
 from ekiden_local.deploy import client
 from ekiden_local.doctor import Status
 from ekiden_local.state import ACCESS_KEY, SECRET_KEY, Cloud, CloudError, home_of, project_root
+from tests.local.jobs_support import FAKE_IMAGE, training_request
+from tests.local.supervisor_support import still_runs
 
 FIRST_PORT = 14566
 NAME = f"test-{os.getpid()}"
@@ -37,11 +40,11 @@ ROOT = home_of(NAME).root
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A copy of what is deployed: whoever edits the real files meanwhile does not change what `up` finds."""
     copy = tmp_path_factory.mktemp("checkout")
-    for folder in ("functions", "layers"):
+    for folder in ("functions", "layers", "local"):
         shutil.copytree(project_root() / folder, copy / folder, ignore=shutil.ignore_patterns("__pycache__"))
     for file in ("template.yaml", "samconfig.toml"):
         shutil.copy(project_root() / file, copy)
-    for link in (".tools", "local", "engine"):
+    for link in (".tools", "engine"):
         (copy / link).symlink_to(project_root() / link)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(supervisor, "project_root", lambda: copy)
@@ -157,6 +160,57 @@ def test_a_job_service_that_died_is_started_again_and_the_rest_left_alone(cloud:
     assert repaired.pids["jobs"] != cloud.pids["jobs"]
     assert repaired.pids["ministack"] == cloud.pids["ministack"]
     assert daemon.answers(f"{repaired.sagemaker_url}/health")
+
+
+def served_by(cloud: Cloud) -> int:
+    """The pid of the job service itself; `pids` has its keeper's."""
+    with urllib.request.urlopen(f"{cloud.sagemaker_url}/health", timeout=5) as answer:
+        return int(json.load(answer)["pid"])
+
+
+def test_a_job_service_that_was_killed_comes_back_by_itself(cloud: Cloud) -> None:
+    before = supervisor.up(NAME)
+    killed = served_by(before)
+    os.kill(killed, signal.SIGKILL)
+    assert daemon.wait_until(lambda: not daemon.alive(killed), 5)
+    assert daemon.wait_until(lambda: daemon.answers(f"{before.sagemaker_url}/health"), 10)
+    assert served_by(before) != killed
+    assert supervisor.load(NAME) == before
+
+
+def test_a_job_service_whose_code_changed_is_started_again_and_its_jobs_go_on(
+    cloud: Cloud, checkout: Path, tmp_path: Path
+) -> None:
+    # GIVEN a job that runs
+    images, gate = tmp_path / "images.json", tmp_path / "gate"
+    images.write_text(json.dumps({"images": {"wait:*": [sys.executable, str(FAKE_IMAGE), "wait"]}}))
+    said: list[str] = []
+    before = supervisor.up(NAME, images=images, on_progress=said.append)
+    sagemaker = client("sagemaker", before.sagemaker_url)
+    job = training_request("goes-on", "wait:1", Environment={"GATE": str(gate)})
+    job["OutputDataConfig"]["S3OutputPath"] = f"s3://{before.data_bucket}/trained/"
+    sagemaker.create_training_job(**job)
+    pid_file = tmp_path / "gate.pid"
+    assert daemon.wait_until(lambda: pid_file.exists() and pid_file.read_text() != "", 10)
+    program, service = int(pid_file.read_text()), served_by(before)
+    # WHEN the job service's code changes, and `up` is called twice
+    code = checkout / "local/ekiden_local/jobs/config.py"
+    code.write_text(code.read_text() + "\n# Changed.\n")
+    after = supervisor.up(NAME, on_progress=said.append)
+    assert supervisor.up(NAME, on_progress=said.append) == after
+    # THEN it was started again each time that something changed: the images, then the code
+    assert said == ["starting the job service again, because its code or images changed; its jobs go on"] * 2
+    assert served_by(after) != service
+    assert after.pids["ministack"] == before.pids["ministack"]
+    # AND the job's program is the one it was, and ends well
+    assert still_runs(program)
+    gate.touch()
+
+    def status() -> str:
+        return str(sagemaker.describe_training_job(TrainingJobName="goes-on")["TrainingJobStatus"])
+
+    assert daemon.wait_until(lambda: status() == "Completed", 10)
+    assert int(pid_file.read_text()) == program
 
 
 def published(cloud: Cloud) -> int:

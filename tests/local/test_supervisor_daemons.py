@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import socket
+import subprocess
 import sys
 import threading
 from collections.abc import Iterator
@@ -14,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from ekiden_local import daemon, deploy, ministack, ports, state
+from ekiden_local import daemon, deploy, keeper, ministack, ports, state
 from ekiden_local.state import CloudError, Home
 from tests.local.supervisor_support import start_sleeper, still_runs
 
@@ -153,6 +154,67 @@ def test_health_is_asked_without_a_proxy(monkeypatch: pytest.MonkeyPatch) -> Non
     finally:
         server.shutdown()
         server.server_close()
+
+
+# ── The keeper ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+SERVICE = (
+    "import os, signal, sys\n"
+    "def end(*_):\n"
+    "    print('asked', flush=True); sys.exit(7)\n"
+    "signal.signal(signal.SIGTERM, end)\n"
+    "print(os.getpid(), flush=True)\n"
+    "sys.stdin.read()\n"
+    "print('alone', flush=True)\n"
+)
+
+
+@pytest.fixture
+def kept(tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """A keeper with a service; what the service says is in `log`."""
+    with (tmp_path / "log").open("wb") as log:
+        command = [sys.executable, "-I", "-S", keeper.__file__, sys.executable, "-c", SERVICE]
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT)
+    yield process
+    process.kill()
+    process.wait(10)
+
+
+def said(tmp_path: Path, count: int) -> list[str]:
+    """The first lines that services wrote, once there are `count` of them."""
+
+    def lines() -> list[str]:
+        return [line for line in (tmp_path / "log").read_text().splitlines() if "keeper:" not in line]
+
+    assert daemon.wait_until(lambda: len(lines()) >= count, 10)
+    return lines()
+
+
+def test_a_kept_service_that_is_killed_is_started_again_each_time(
+    kept: subprocess.Popen[bytes], tmp_path: Path
+) -> None:
+    for times in range(1, 4):
+        os.kill(int(said(tmp_path, times)[-1]), signal.SIGKILL)
+    assert len(set(said(tmp_path, 4))) == 4
+    assert "keeper: the service ended with signal 9; starting it again in 0.1 s" in (tmp_path / "log").read_text()
+
+
+def test_a_kept_service_is_asked_to_end_through_its_keeper(kept: subprocess.Popen[bytes], tmp_path: Path) -> None:
+    said(tmp_path, 1)
+    kept.send_signal(signal.SIGTERM)
+    assert kept.wait(10) == 7
+    assert said(tmp_path, 2)[1] == "asked"
+
+
+def test_a_kept_service_knows_when_its_keeper_was_killed(kept: subprocess.Popen[bytes], tmp_path: Path) -> None:
+    said(tmp_path, 1)
+    kept.kill()
+    assert said(tmp_path, 2)[1] == "alone"
+
+
+def test_a_service_that_cannot_begin_is_not_tried_again() -> None:
+    command = [sys.executable, "-I", "-S", keeper.__file__, sys.executable, "-c", "raise SystemExit(2)"]
+    assert subprocess.run(command, stdin=subprocess.DEVNULL, check=False, timeout=10).returncode == 2
 
 
 # ── What daemons inherit ──────────────────────────────────────────────────────────────────────────────────────────

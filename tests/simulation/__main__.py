@@ -1,8 +1,8 @@
 """``python -m tests.simulation``: many seeds with progress and figures, or one seed as a story.
 
-    --runs 1000000 [--json]       half of them mild, half harsh
-    --seed harsh/267 [--calls]    the story of one seed
-    --teeth [--json]              every remedy switched off, one at a time
+--runs 1000000 [--json]       half of them mild, half harsh
+--seed harsh/267 [--calls]    the story of one seed
+--teeth [--json]              every remedy switched off, one at a time
 """
 
 from __future__ import annotations
@@ -12,10 +12,22 @@ import sys
 import time
 from collections.abc import Iterator
 
-from tests.simulation.figures import measure, report, report_teeth, simulation_rows
+from tests.simulation.detection import detect
+from tests.simulation.figures import (
+    cancel_rows,
+    cancels,
+    detection_rows,
+    measure,
+    report,
+    report_teeth,
+    simulation_rows,
+)
 from tests.simulation.mutants import MUTANTS
 from tests.simulation.runner import PLAN, Outcome, Tally, Task, retell, simulate_all, tasks
 from tests.simulation.weather import WEATHERS
+
+
+CANCELS = 1_000
 
 
 def main() -> int:
@@ -67,6 +79,10 @@ def _many(runs: int, first: int, save: bool) -> int:
     for outcome in failing:
         print(f"{outcome.name}: {outcome.violations[0]}")
     rows = simulation_rows(tallies, time.monotonic() - started, cpu)
+    if save:
+        taken, cancelling = cancels(CANCELS)
+        failing += cancelling
+        rows += detection_rows(detect()) + cancel_rows(taken, cancelling)
     report("simulation", rows, save=save, runs_per_seed=PLAN.runs, first_seed=first)
     return 1 if failing else 0
 

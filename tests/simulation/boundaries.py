@@ -7,7 +7,7 @@ runs once per boundary with a crash there, and that trail tells which boundaries
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 from ekiden.domain.model import Stage
@@ -24,12 +24,29 @@ Point = tuple[str, int, str, str]
 """Where in the code a boundary is: function, how many boundaries its invocation had before, call, moment."""
 
 
+def one_run(
+    *, uploads: float = 0.0, scores: float = 0.0, looks: float = 0.0, cancel: float = 0.0, retry: float = 0.0
+) -> Plan:
+    """One run; ``cancel`` and ``retry`` are seconds after its submission at which somebody asks for that."""
+    return Plan(
+        runs=1,
+        within=0.0,
+        uploads=uploads,
+        scores=scores,
+        looks=looks,
+        cancels=float(cancel > 0),
+        cancel_after=(cancel, cancel),
+        retries=float(retry > 0),
+        retry_after=(retry, retry),
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class Scenario:
     """A small world whose every boundary is tried."""
 
     name: str
-    plan: Plan = Plan(runs=1, within=0.0, uploads=0.0, scores=0.0, looks=0.0)
+    plan: Plan = field(default_factory=one_run)
     fates: Mapping[tuple[Stage, int], Fate] = field(default_factory=dict)
 
     def options(self, crashes: frozenset[int]) -> Options:
@@ -45,13 +62,18 @@ def _chosen(crashes: frozenset[int], number: int, boundary: Boundary) -> bool:
 SCENARIOS = {
     scenario.name: scenario
     for scenario in (
-        Scenario("all goes well", Plan(runs=1, within=0.0, uploads=0.0, scores=1.0, looks=1.0)),
-        Scenario("a spec is uploaded", Plan(runs=1, within=0.0, uploads=1.0, scores=0.0, looks=0.0)),
+        Scenario("all goes well", one_run(scores=1.0, looks=1.0)),
+        Scenario("a spec is uploaded", one_run(uploads=1.0)),
         Scenario("a job gives up and is retried", fates={(Stage.PROCESS, 1): Fate.GIVES_UP}),
         Scenario("a job fails", fates={(Stage.TRAIN, 1): Fate.FAILS}),
         Scenario("a job hangs", fates={(Stage.TRAIN, 1): Fate.HANGS}),
         Scenario("an endpoint's update fails", fates={(Stage.DEPLOY, 1): Fate.FAILS}),
-        Scenario("two runs share an endpoint", Plan(runs=2, within=0.0, uploads=0.0, scores=0.0, looks=0.0, endpoints=1)),
+        Scenario("two runs share an endpoint", replace(one_run(), runs=2, endpoints=1)),
+        Scenario("a run is cancelled before its first job", one_run(cancel=0.25)),
+        Scenario("a run is cancelled while a job runs", one_run(cancel=10.0)),
+        Scenario("a run is cancelled while its endpoint is made", one_run(cancel=105.0)),
+        Scenario("a cancelled run goes on", one_run(cancel=50.0, retry=400.0)),
+        Scenario("a failed run goes on", one_run(retry=300.0), {(Stage.TRAIN, 1): Fate.FAILS}),
     )
 }
 

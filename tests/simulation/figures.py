@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import resource
 from collections.abc import Callable, Mapping, Sequence
-from itertools import chain
+from itertools import chain, count
 from typing import TypeVar
 
 from benchmarks.common import Row, write
 from tests.simulation.mutants import MUTANTS
-from tests.simulation.runner import PLAN, Tally, simulate_all, tasks
+from tests.simulation.detection import Detection
+from tests.simulation.runner import PLAN, Outcome, Tally, simulate, simulate_all, tasks
 from tests.simulation.weather import HARSH, MILD
+from tests.simulation.workload import Plan
 
 R = TypeVar("R")
 SECONDS_PER_10_000 = 120.0
 CPU_PER_RUN = 24.0
+CANCELLING = Plan(cancels=1.0, uploads=0.0, scores=0.0)
+"""Every run is cancelled at some time."""
 
 
 def measure(do: Callable[[], R]) -> tuple[R, float]:
@@ -40,6 +44,34 @@ def simulation_rows(tallies: Mapping[str, Tally], seconds: float, cpu: float) ->
         Row("time for 10,000 simulated runs", seconds / runs * 10_000, "s", SECONDS_PER_10_000, "lower"),
         Row("CPU per simulated run", cpu / runs * 1000, "ms", CPU_PER_RUN, "lower"),
     ]
+
+
+def detection_rows(found: Detection) -> list[Row]:
+    """Rows of G4."""
+    return [
+        Row(f"end of a job known after, at most, {found.most_active:,} active runs", found.latest, "s", 120, "lower"),
+        Row("list and describe calls meanwhile", found.calls_per_second, "1/s", 1, "lower"),
+        Row("describes per run, median", found.describes_per_run, "", 10, "lower"),
+    ]
+
+
+def cancels(wanted: int) -> tuple[int, list[Outcome]]:
+    """At least ``wanted`` cancels taken by live runs, half of them in harsh weather, and the seeds that failed."""
+    taken, failing = 0, list[Outcome]()
+    for seed in count():
+        if taken >= wanted:
+            return taken, failing
+        for weather in (MILD, HARSH):
+            outcome = simulate(weather, seed, plan=CANCELLING)
+            taken += outcome.counts["cancelled while live"]
+            failing += [outcome] if outcome.violations else []
+    raise AssertionError
+
+
+def cancel_rows(taken: int, failing: Sequence[Outcome]) -> list[Row]:
+    """Rows of G7."""
+    broken = sum(outcome.broken_runs for outcome in failing)
+    return [Row(f"runs with a job running two sweeps after one of {taken:,} cancels", broken, "", 0, "lower")]
 
 
 def report(name: str, rows: Sequence[Row], *, save: bool, **more: object) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from ekiden.domain.model import ACTIVE_ATTEMPT, TERMINAL_RUN, AttemptStatus, Run, RunStatus, Stage, StageStatus
@@ -41,8 +42,7 @@ class Invariants:
         else:
             if after.version != last.version + 1:
                 self._violated(after.run_id, f"version {last.version} is followed by {after.version}")
-            if last.status in TERMINAL_RUN and after.run_id not in self.revived:
-                self._violated(after.run_id, f"was {last.status} and moved all the same: {transition.reason}")
+            self._ended_is_ended(last, after, transition.reason)
             self._attempts_only_go_on(last, after)
         self._in_order(after)
 
@@ -51,9 +51,9 @@ class Invariants:
         key = (creation.run_id, creation.stage, creation.attempt)
         self._created[key] += 1
         what = f"attempt {creation.attempt} of {creation.stage}"
-        # UpdateEndpoint has no client token, and a rolled-back endpoint tells nothing of the update it went through:
-        # a worker that died before it could say so is followed by one that tries once more. Never two at a time.
-        if self._created[key] > 1 and creation.name not in self.platform.rolled_back:
+        # UpdateEndpoint has no client token, and an endpoint tells nothing of an update that was rolled back, or that
+        # another run's has replaced: a worker that died before it could write is followed by one that tries again.
+        if self._created[key] > 1 and creation.name not in self.platform.forgotten:
             self._violated(creation.run_id, f"{what} was started {self._created[key]} times")
         run = self.ledger.run_now(creation.run_id)
         if run is None or run.attempt(creation.stage, creation.attempt) is None:
@@ -65,6 +65,13 @@ class Invariants:
         ]
         if rivals:
             self._violated(creation.run_id, f"{what} was started while {rivals[0].name} runs")
+
+    def deleted(self, endpoint: str, deployment: str) -> None:
+        """An endpoint was deleted that served ``deployment``: only a run that is being stopped may lose it."""
+        for run in self.ledger.runs_now():
+            for attempt in run.attempts:
+                if attempt.job == deployment and attempt.stopping_since is None:
+                    self._violated(run.run_id, f"endpoint {endpoint} was deleted, which serves its model")
 
     def swept(self, began: float, now_overdue: set[str]) -> None:
         """A sweep that began at ``began`` ended without a fault; ``now_overdue`` should have been settled before."""
@@ -92,6 +99,14 @@ class Invariants:
 
     def _violated(self, run_id: str, what: str) -> None:
         self.violations.append(f"{run_id}: {what}")
+
+    def _ended_is_ended(self, last: Run, after: Run, reason: str) -> None:
+        if last.status is RunStatus.CANCELLING and after.status not in {RunStatus.CANCELLING, RunStatus.CANCELLED}:
+            self._violated(after.run_id, f"was CANCELLING and is {after.status}: {reason}")
+        if last.status not in TERMINAL_RUN or after.run_id in self.revived:
+            return
+        if _face(last) != _face(after):
+            self._violated(after.run_id, f"was {last.status} and moved all the same: {reason}")
 
     def _attempts_only_go_on(self, before: Run, after: Run) -> None:
         for attempt in before.attempts:
@@ -122,32 +137,73 @@ class Invariants:
         history = self.ledger.history(run.run_id)
         if [entry.sequence for entry in history] != list(range(run.version + 1)):
             self._violated(run.run_id, f"its history has gaps: {[entry.sequence for entry in history]}")
-        stages = replay([entry.what for entry in history])
-        for state in run.stages:
-            if state.status.value not in stages[state.stage]:
-                told = " or ".join(sorted(stages[state.stage]))
-                self._violated(run.run_id, f"{state.stage} is {state.status}, its history tells {told}")
+        told = replay([entry.what for entry in history])
+        is_ = {"run": run.status.value} | {state.stage.value: state.status.value for state in run.stages}
+        for what, status in is_.items():
+            if status not in told[what]:
+                self._violated(run.run_id, f"{what} is {status}, its history tells {' or '.join(sorted(told[what]))}")
 
 
-def replay(lines: list[str]) -> dict[Stage, set[str]]:
-    """What a run's history says of its stages: the statuses that agree with it."""
-    told: dict[Stage, set[str]] = {stage: {"PENDING"} for stage in Stage}
-    following = {stage: stage.next for stage in Stage}
-    told[Stage.EXPORT] = {"STARTING"}
+def _face(run: Run) -> tuple[object, ...]:
+    """What of an ended run must stay as it is: all but that its job was seen to have stopped."""
+    attempts = {(a.stage, a.number, a.status, a.ended_at, a.failure) for a in run.attempts}
+    return run.status, run.ended_at, run.failed_stage, run.failure, run.stages, attempts
+
+
+def replay(lines: list[str]) -> dict[str, set[str]]:
+    """What a run's history says of the run and its stages: the statuses that agree with it."""
+    told: dict[str, set[str]] = {stage.value: {"PENDING"} for stage in Stage} | {"run": {"RUNNING"}}
+    told["export"] = {"STARTING"}
     for line in lines:
-        found = re.match(r"(export|process|train|deploy) (started|succeeded|failed|ended (\w+))", line)
-        if not found:
-            continue
-        stage, what = Stage(found[1]), found[2]
-        if what == "started":
-            told[stage] = {"RUNNING"}
-        elif what == "succeeded":
-            told[stage] = {"SUCCEEDED"}
-            after = following[stage]
-            if after is not None:
-                told[after] = {"STARTING"}
-        elif what == "failed":
-            told[stage] = {"STARTING"}
+        for pattern, apply in _LINES:
+            if found := pattern.match(line):
+                apply(told, *found.groups())
+                break
         else:
-            told[stage] = {found[3]}
+            raise AssertionError(f"the history has a line that nobody can replay: {line}")
     return told
+
+
+Told = dict[str, set[str]]
+
+
+def _succeeded(told: Told, stage: str) -> None:
+    told[stage] = {"SUCCEEDED"}
+    following = Stage(stage).next
+    if following is None:
+        told["run"] = {"SUCCEEDED"}
+    else:
+        told[following.value] = {"STARTING"}
+
+
+def _cancelled(told: Told, stage: str) -> None:
+    told[stage] = {"CANCELLED", "SUCCEEDED"}
+    told["run"] = {"CANCELLED"}
+
+
+def _out_of_time(told: Told) -> None:
+    for stage in Stage:
+        if told[stage.value] & {"STARTING", "RUNNING"}:
+            told[stage.value] = {"CANCELLED"}
+    told["run"] = {"CANCELLED"}
+
+
+def _retried(told: Told, first: str) -> None:
+    order = [stage.value for stage in Stage]
+    told.update({stage: {"PENDING"} for stage in order[order.index(first) :]})
+    told.update({first: {"STARTING"}, "run": {"RUNNING"}})
+
+
+_STAGE = "(export|process|train|deploy)"
+_LINES: list[tuple[re.Pattern[str], Callable[..., None]]] = [
+    (re.compile("submitted"), lambda told: None),
+    (re.compile(f"{_STAGE} started as "), lambda told, stage: told.update({stage: {"RUNNING"}})),
+    (re.compile(f"{_STAGE} succeeded"), _succeeded),
+    (re.compile(f"{_STAGE} failed .*attempt .* follows"), lambda told, stage: told.update({stage: {"STARTING"}})),
+    (re.compile(rf"{_STAGE} ended (\w+)"), lambda told, stage, how: told.update({stage: {how}, "run": {"FAILED"}})),
+    (re.compile("cancel asked for"), lambda told: told.update({"run": {"CANCELLING"}})),
+    (re.compile(f"cancelled, {_STAGE} has stopped"), _cancelled),
+    (re.compile("deadline passed while cancelling"), _out_of_time),
+    (re.compile(f"{_STAGE}: its job was seen to be over"), lambda told, stage: None),
+    (re.compile(f"retry from {_STAGE} asked for"), _retried),
+]

@@ -13,10 +13,11 @@ from itertools import count
 from typing import Any
 from unittest.mock import patch
 
-from ekiden.application import observe, plans, stages, submit_run
+from ekiden.application import moving, observe, operate, plans, stages, submit_run
 from ekiden.domain import naming, transitions
 from ekiden.domain.model import Attempt, AttemptStatus, JobKind, JobRef, Run, Stage
 from ekiden.domain.transitions import Transition
+from ekiden.errors import AlreadyDone
 from ekiden.runtime.container import Container
 from tests.fakes.faults import io
 from tests.simulation.ledger import LaggingLedger
@@ -46,7 +47,9 @@ def _no_fence() -> AbstractContextManager[Any]:
     def believe(run: Run, event: transitions.Event) -> Attempt | transitions.NoChange:
         return run.attempt(event.stage, event.attempt) or transitions.NoChange("no such attempt")
 
-    def look_anyway(self: observe.ObserveJob, run_id: str, stage: Stage, number: int, *, actor: str) -> None:
+    def look_anyway(
+        self: observe.ObserveJob, run_id: str, stage: Stage, number: int, *, running: bool, actor: str
+    ) -> None:
         run = self.ledger.load(run_id)
         attempt = run.attempt(stage, number) if run else None
         if run is None or attempt is None:
@@ -178,7 +181,7 @@ def _no_deadline() -> AbstractContextManager[Any]:
         return replace(_plan_for(*args), stage_timeout=NEVER, stage_timeouts={}, run_timeout=None)
 
     all_ = ExitStack()
-    for module in (observe, stages, submit_run):
+    for module in (moving, operate, submit_run):
         all_.enter_context(patch.object(module, "plan_for", plan_for))
     return all_
 

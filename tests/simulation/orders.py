@@ -15,7 +15,7 @@ from ekiden.domain.transitions import JobStatus
 from tests.fakes.events import bus_event, http_event, sqs_event
 from tests.fakes.world import FUNCTION_OF
 from tests.simulation.platform import Fate, Jobs
-from tests.simulation.simulation import Options, Simulation
+from tests.simulation.simulation import Options, Simulation, quiet
 from tests.simulation.weather import CALM
 from tests.simulation.workload import Workload
 
@@ -92,6 +92,12 @@ class Scene:
         elif found and found.job in self.simulation.platform.alive:
             self.simulation.platform.finish(found.job, status, transient=transient)
 
+    def operate(self, what: str) -> None:
+        """An operator cancels or retries the run."""
+        if what == "retry":
+            self.simulation.invariants.revived.add(self.run_id)
+        self.handle("change_run", http_event(f"POST /runs/{{run_id}}/{what}", {}, path={"run_id": self.run_id}))
+
     def sweep(self) -> None:
         """The reconciler sweeps, a minute later."""
         self.pass_time(60.0)
@@ -144,25 +150,39 @@ EVENTS: dict[str, Move] = {
     "Failed of attempt 1": lambda scene: scene.told(Stage.TRAIN, 1, "Failed"),
     "a sweep": Scene.sweep,
 }
+OPERATIONS: dict[str, Move] = {
+    "StageReady": EVENTS["StageReady"],
+    "the job's InProgress": EVENTS["the job's InProgress"],
+    "the job ends, Completed": _ends_well,
+    "cancel": lambda scene: scene.operate("cancel"),
+    "cancel again": lambda scene: scene.operate("cancel"),
+    "retry": lambda scene: scene.operate("retry"),
+    "a sweep": Scene.sweep,
+}
+MOVES = EVENTS | OPERATIONS
+Order = tuple[str, ...]
 
 
-def orders(longest: int = LONGEST) -> Iterator[tuple[str, ...]]:
-    """Every order of up to ``longest`` events."""
-    for length in range(1, longest + 1):
+def orders() -> Iterator[Order]:
+    """Every order of up to five events, and of up to four among which operators interfere."""
+    for length in range(1, LONGEST + 1):
         yield from permutations(EVENTS, length)
+    for length in range(1, LONGEST):
+        yield from (order for order in permutations(OPERATIONS, length) if set(order) - set(EVENTS))
 
 
-def play_orders(chosen: Sequence[tuple[str, ...]]) -> list[tuple[tuple[str, ...], list[str]]]:
+def play_orders(chosen: Sequence[Order]) -> list[tuple[Order, list[str]]]:
     """Orders that break an invariant, with the violations."""
     broken = []
-    for order in chosen:
-        scene = second_attempt()
-        for event in order:
-            EVENTS[event](scene)
-        scene.come_to_rest()
-        watch = scene.simulation.invariants
-        watch.at_the_end()
-        scene.simulation.kernel.bury()
-        if watch.violations:
-            broken.append((order, watch.violations))
+    with quiet():
+        for order in chosen:
+            scene = second_attempt()
+            for move in order:
+                MOVES[move](scene)
+            scene.come_to_rest()
+            watch = scene.simulation.invariants
+            watch.at_the_end()
+            scene.simulation.kernel.bury()
+            if watch.violations:
+                broken.append((order, watch.violations))
     return broken

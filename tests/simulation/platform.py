@@ -87,6 +87,10 @@ class _Created(list[str]):
         self._tell(name)
 
 
+_STOP: Callable[[FakeJobs, JobRef], None] = vars(FakeJobs.stop)["__wrapped__"]
+"""What the fake does to an endpoint, without a boundary of its own."""
+
+
 class Platform(FakeJobs):
     """Implements ``ports.Jobs`` in virtual time. ``alive`` has every job that runs, by name."""
 
@@ -95,10 +99,15 @@ class Platform(FakeJobs):
         self.created = _Created(lambda name: kernel.after(0.0, lambda: self._began(name)))
         self.creations: list[Creation] = []
         self.alive: dict[str, Creation] = {}
+        self.updating: set[str] = set()
+        """Endpoints that are being made or updated."""
         self.on_creation: Callable[[Creation], None] = lambda creation: None
+        self.on_deletion: Callable[[str, str], None] = lambda endpoint, deployment: None
+        self.on_success: Callable[[Job], None] = lambda job: None
+        self._serving: dict[str, str] = {}
         self._kernel, self._sky, self._buses, self._plan = kernel, sky, buses, jobs
-        self.rolled_back: set[str] = set()
-        """Deployments whose update failed, after which the endpoint shows no trace of them."""
+        self.forgotten: set[str] = set()
+        """Deployments of which their endpoint shows no trace any more: rolled back, replaced or deleted."""
         self.last_end: dict[str, float] = {}
         self._stopping: set[str] = set()
 
@@ -109,9 +118,19 @@ class Platform(FakeJobs):
     @io
     def stop(self, ref: JobRef) -> None:
         """See ``ports.Jobs.stop``: the job goes on for a while, and may even end by itself."""
+        if ref.kind is JobKind.ENDPOINT:
+            there = ref.name in self
+            _STOP(self, ref)
+            if there and ref.name not in self:
+                self._kernel.tell("sagemaker", f"endpoint {ref.name} is deleted")
+                served = self._serving.pop(ref.name, "")
+                self.forgotten.add(served)
+                self.on_deletion(ref.name, served)
+            return
         self.stopped.append(ref.name)
         if ref.name in self.alive and ref.name not in self._stopping:
             self._stopping.add(ref.name)
+            self._kernel.tell("sagemaker", f"{ref.name} is told to stop")
             self._kernel.after(self._sky.between(1.0, SLOWEST_STOP), lambda: self._finish(ref.name, JobStatus.STOPPED))
 
     def _began(self, name: str) -> None:
@@ -144,9 +163,7 @@ class Platform(FakeJobs):
                 kernel.after(duration, lambda: self._finish(job.name, JobStatus.SUCCEEDED))
             case Fate.FAILS | Fate.GIVES_UP:
                 transient = fate is Fate.GIVES_UP
-                kernel.after(
-                    duration / 2, lambda: self._finish(job.name, JobStatus.FAILED, FAILURES[fate], transient)
-                )
+                kernel.after(duration / 2, lambda: self._finish(job.name, JobStatus.FAILED, FAILURES[fate], transient))
             case Fate.OUTLASTS:
                 kernel.after(job.max_runtime_seconds + 30.0, lambda: self._finish(job.name, JobStatus.TIMED_OUT))
 
@@ -170,10 +187,13 @@ class Platform(FakeJobs):
         self.last_end[ended.run_id] = self._kernel.now
         self._stopping.discard(name)
         self.end(name, status, failure, transient=transient)
+        if status is JobStatus.SUCCEEDED:
+            self.on_success(self.job(name))
         self._kernel.tell("sagemaker", f"{name} ends {status}" + (f" ({failure.code})" if failure else ""))
         self._tell(name, status)
 
     def _update(self, deployment: Deployment, attempt: int) -> None:
+        self.updating.add(deployment.endpoint)
         self._tell_endpoint(deployment.endpoint, "Updating")
         fate = self._fate(Stage.DEPLOY, attempt)
         if fate is Fate.HELD:
@@ -182,11 +202,11 @@ class Platform(FakeJobs):
         self._kernel.after(duration, lambda: self._settle(deployment, fate is not Fate.SUCCEEDS))
 
     def _settle(self, deployment: Deployment, failed: bool) -> None:
-        if deployment.endpoint not in self:
-            return  # deleted meanwhile
         self.settle(deployment.endpoint, failed=failed)
-        if failed:
-            self.rolled_back.add(deployment.name)
+        self.updating.discard(deployment.endpoint)
+        self.forgotten.add(deployment.name if failed else self._serving.get(deployment.endpoint, ""))
+        if not failed:
+            self._serving[deployment.endpoint] = deployment.name
         self._kernel.tell("sagemaker", f"{deployment.name} {'fails' if failed else 'serves'} at {deployment.endpoint}")
         self._tell_endpoint(deployment.endpoint, "Failed" if failed else "InService")
 

@@ -85,7 +85,7 @@ def simulate(
         workload.begin()
         simulation.run()
         violations = [*simulation.invariants.violations, *at_the_end(simulation, workload)]
-    return Outcome(weather.name, seed, plan.runs, violations, _counts(simulation))
+    return Outcome(weather.name, seed, plan.runs, violations, _counts(simulation, workload))
 
 
 def at_the_end(simulation: Simulation, workload: Workload) -> list[str]:
@@ -140,9 +140,10 @@ def _scores_ended(simulation: Simulation) -> Iterator[str]:
             yield f"{request.request_id}: scoring never ended: {request.status}"
 
 
-def _counts(simulation: Simulation) -> Counter[str]:
+def _counts(simulation: Simulation, workload: Workload) -> Counter[str]:
     counts = Counter(run.status.value for run in simulation.ledger.runs_now()) + simulation.sky.counts
     counts["dead letter"] = sum(len(queue.dead) for queue in simulation.queues.values())
+    counts["cancelled while live"] = workload.cancels["CANCELLING"] + workload.cancels["CANCELLED"]
     counts["creations"] = len(simulation.platform.creations)
     counts["transitions"] = len(simulation.ledger.transitions)
     return counts
@@ -206,4 +207,3 @@ def retell(outcome: Outcome, *, mutant: Mutant | None = None, calls: bool = Fals
             f"repeat it with: make simulate SEED={outcome.name}{off}",
         ]
     )
-

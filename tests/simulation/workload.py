@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -30,9 +31,16 @@ class Plan:
     """Share of the runs submitted by a file put into the bucket."""
     scores: float = 0.2
     """Share of the runs beside which scores are asked for."""
+    cancels: float = 0.15
+    """Share of the runs submitted over HTTP that are cancelled some time later."""
+    retries: float = 0.3
+    """Share of the runs submitted over HTTP that somebody asks to go on, some time later."""
     looks: float = 0.2
     """Share of the runs submitted over HTTP that somebody looks at later."""
     stage_hours: float = 0.5
+    cancel_after: tuple[float, float] = (0.0, 2400.0)
+    retry_after: tuple[float, float] = (600.0, 4800.0)
+    """Seconds after the submission, from and to."""
     endpoints: int = 2
     """Runs share endpoints: two updates of one endpoint get in each other's way."""
 
@@ -45,6 +53,8 @@ class Workload:
     plan: Plan = field(default_factory=Plan)
     accepted: dict[str, str] = field(default_factory=dict)
     """Run ids by the request's name."""
+    cancels: Counter[str] = field(default_factory=Counter)
+    """What runs were when somebody had cancelled them."""
     uploaded: set[str] = field(default_factory=set)
     open: int = 0
     refusals: list[str] = field(default_factory=list)
@@ -78,8 +88,13 @@ class Workload:
 
         def answered(document: dict[str, Any]) -> None:
             run_id = self.accepted[f"run{number}"] = document["run_id"]
-            if self.simulation.sky.chance(self.plan.looks):
+            sky = self.simulation.sky
+            if sky.chance(self.plan.looks):
                 self._later(60.0, 600.0, lambda: self._look(run_id))
+            if sky.chance(self.plan.cancels):
+                self._later(*self.plan.cancel_after, lambda: self._cancel(run_id))
+            if sky.chance(self.plan.retries):
+                self._later(*self.plan.retry_after, lambda: self._retry(run_id))
 
         self._call("submit_run", http_event("POST /runs", body), answered)
 
@@ -91,6 +106,15 @@ class Workload:
     def _look(self, run_id: str) -> None:
         event = http_event("GET /runs/{run_id}", path={"run_id": run_id})
         self._call("show_status", event, lambda document: None)
+
+    def _cancel(self, run_id: str) -> None:
+        event = http_event("POST /runs/{run_id}/cancel", {"reason": "no longer needed"}, path={"run_id": run_id})
+        self._call("change_run", event, lambda document: self.cancels.update([document["status"]]))
+
+    def _retry(self, run_id: str) -> None:
+        self.simulation.invariants.revived.add(run_id)
+        event = http_event("POST /runs/{run_id}/retry", {"reason": "once more"}, path={"run_id": run_id})
+        self._call("change_run", event, lambda document: None, may_refuse="NOT_RETRYABLE")
 
     def _ask_for_scores(self, number: int) -> None:
         pairs = [[f"user{i}", f"movie{number}"] for i in range(3)]
@@ -110,7 +134,14 @@ class Workload:
         self.open -= 1
         self.simulation.buses.put(DEFAULT_BUS, "aws.s3", "Object Created", detail)
 
-    def _call(self, function: str, event: dict[str, Any], answered: Callable[[dict[str, Any]], None]) -> None:
+    def _call(
+        self,
+        function: str,
+        event: dict[str, Any],
+        answered: Callable[[dict[str, Any]], None],
+        *,
+        may_refuse: str = "anything else",
+    ) -> None:
         """Call the API until it answers; a client whose call got lost repeats it with the same request id."""
         kernel = self.simulation.kernel
 
@@ -121,7 +152,8 @@ class Workload:
                 if status < 300:
                     answered(json.loads(answer["body"]))
                 elif status < 500:
-                    self.refusals.append(f"{event['routeKey']}: {answer['body'][:200]}")
+                    if may_refuse not in answer["body"]:
+                        self.refusals.append(f"{event['routeKey']}: {answer['body'][:200]}")
                 elif tries < PATIENCE:
                     kernel.after(5.0, lambda: attempt(tries + 1))
                     return

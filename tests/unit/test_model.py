@@ -15,7 +15,8 @@ from tests.fakes import NOW
 
 GROUPS: list[tuple[type[StrEnum], list[frozenset[StrEnum]]]] = [
     (StageStatus, [frozenset(g) for g in (model.WAITING_STAGE, model.ACTIVE_STAGE, model.TERMINAL_STAGE)]),
-    (RunStatus, [frozenset(model.TERMINAL_RUN), frozenset({RunStatus.RUNNING})]),
+    (RunStatus, [frozenset(g) for g in (model.WORKING_RUN, model.STOPPING_RUN, model.TERMINAL_RUN)]),
+    (RunStatus, [model.RETRYABLE_RUN, frozenset({RunStatus.SUCCEEDED}), model.WORKING_RUN, model.STOPPING_RUN]),
     (AttemptStatus, [frozenset(model.ACTIVE_ATTEMPT), frozenset(AttemptStatus) - model.ACTIVE_ATTEMPT]),
     (ScoreStatus, [frozenset(scores.TERMINAL_SCORE), frozenset({ScoreStatus.ACCEPTED, ScoreStatus.RUNNING})]),
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -10,7 +11,7 @@ import boto3
 import pytest
 from botocore.stub import Stubber
 
-from ekiden.adapters.sagemaker_jobs import SageMakerJobs
+from ekiden.adapters.sagemaker_jobs import MAX_PAGES, SageMakerJobs
 from ekiden.adapters.sagemaker_requests import (
     SageMakerSettings,
     fingerprint_of,
@@ -77,6 +78,10 @@ class Script:
 
     def answers(self, operation: str, **answer: Any) -> Script:
         self._stub.add_response(operation, answer)
+        return self
+
+    def expects(self, operation: str, asked: dict[str, Any], **answer: Any) -> Script:
+        self._stub.add_response(operation, answer, asked)
         return self
 
     def refuses(self, operation: str, code: str, message: str = "no") -> Script:
@@ -269,13 +274,98 @@ def test_an_endpoint_answers_or_does_not(jobs: SageMakerJobs, says: Script, stat
 
 def test_stopping_what_is_over_or_unknown_is_no_error(jobs: SageMakerJobs, says: Script) -> None:
     says.answers("stop_processing_job").refuses("stop_training_job", "ValidationException", "not in progress")
-    says.refuses("stop_processing_job", "ResourceNotFound").refuses("stop_training_job", "ThrottlingException")
-    jobs.stop(attempt(Stage.EXPORT).ref)
-    jobs.stop(attempt(Stage.TRAIN).ref)
-    jobs.stop(attempt(Stage.PROCESS).ref)
-    jobs.stop(attempt(Stage.DEPLOY).ref)
+    says.refuses("stop_processing_job", "ResourceNotFound")
+    says.refuses("delete_endpoint", "ValidationException", "Could not find endpoint")
+    says.refuses("stop_training_job", "ThrottlingException")
+    for stage in (Stage.EXPORT, Stage.TRAIN, Stage.PROCESS, Stage.DEPLOY):
+        jobs.stop(attempt(stage).ref)
     with pytest.raises(DependencyUnavailable):
         jobs.stop(attempt(Stage.TRAIN).ref)
+
+
+def test_an_endpoint_is_stopped_by_deleting_it_and_left_alone_while_it_is_updated(
+    jobs: SageMakerJobs, says: Script
+) -> None:
+    says.answers("delete_endpoint")
+    says.refuses("delete_endpoint", "ValidationException", "Cannot update in-progress endpoint")
+    jobs.stop(attempt(Stage.DEPLOY).ref)
+    jobs.stop(attempt(Stage.DEPLOY).ref)
+
+
+@pytest.mark.parametrize("status", ["Creating", "Updating", "InService"])
+def test_a_described_endpoint_says_when_it_came_to_be(jobs: SageMakerJobs, says: Script, status: str) -> None:
+    says.answers("describe_endpoint", **endpoint(status))
+    report = jobs.describe(attempt(Stage.DEPLOY))
+    assert report is not None
+    assert report.created_at == NOW
+
+
+def test_of_an_endpoint_that_is_being_stopped_only_its_own_configuration_counts(
+    jobs: SageMakerJobs, says: Script
+) -> None:
+    stopping = replace(attempt(Stage.DEPLOY), stopping_since=NOW)
+    says.answers("describe_endpoint", **endpoint("InService", "another-runs"))
+    assert jobs.describe(stopping) is None
+
+
+def summary(kind: str, name: str, status: str) -> dict[str, Any]:
+    arn = f"arn:aws:sagemaker:us-east-1:000000000000:{kind.lower()}/{name}"
+    return {f"{kind}Name": name, f"{kind}Arn": arn, "CreationTime": NOW, f"{kind}Status": status}
+
+
+def listed(
+    says: Script,
+    processing: list[list[tuple[str, str]]],
+    training: list[list[tuple[str, str]]],
+    endpoints: list[tuple[str, str]],
+) -> None:
+    """Pages of names and statuses."""
+    for operation, kind, key, pages in (
+        ("list_processing_jobs", "ProcessingJob", "ProcessingJobSummaries", processing),
+        ("list_training_jobs", "TrainingJob", "TrainingJobSummaries", training),
+    ):
+        for number, page in enumerate(pages, 1):
+            more = {"NextToken": f"{kind}-{number}"} if number < len(pages) else {}
+            asked = {"LastModifiedTimeAfter": NOW, "MaxResults": 100, "SortBy": "CreationTime"}
+            asked |= {"SortOrder": "Ascending"} | ({"NextToken": f"{kind}-{number - 1}"} if number > 1 else {})
+            says.expects(operation, asked, **{key: [summary(kind, *entry) for entry in page]}, **more)
+    found = [summary("Endpoint", *entry) | {"LastModifiedTime": NOW} for entry in endpoints]
+    says.answers("list_endpoints", Endpoints=found)
+
+
+def test_what_ended_lately_is_listed_page_by_page_for_every_kind(jobs: SageMakerJobs, says: Script) -> None:
+    listed(
+        says,
+        processing=[[("p1", "Completed"), ("p2", "InProgress")], [("p3", "Failed"), ("p4", "Stopping")]],
+        training=[[("t1", "Stopped"), ("t2", "Deleting"), ("t3", "SomethingNew")]],
+        endpoints=[("e1", "InService"), ("e2", "Updating"), ("e3", "Failed"), ("e4", "Creating")],
+    )
+
+    ended = jobs.ended_since(NOW)
+
+    assert {str(ref) for ref in ended} == {
+        *("processing/p1", "processing/p3", "training/t1"),
+        *("endpoint/e1", "endpoint/e3"),
+    }
+
+
+def test_a_list_that_has_no_end_is_not_read_to_its_end(jobs: SageMakerJobs, says: Script) -> None:
+    for number in range(MAX_PAGES):
+        found = [summary("ProcessingJob", f"p{number}", "Completed")]
+        says.answers("list_processing_jobs", ProcessingJobSummaries=found, NextToken=f"after-{number}")
+    says.answers("list_training_jobs", TrainingJobSummaries=[]).answers("list_endpoints", Endpoints=[])
+    assert len(jobs.ended_since(NOW)) == MAX_PAGES
+
+
+@pytest.mark.parametrize("operation", ["list_processing_jobs", "list_training_jobs", "list_endpoints"])
+def test_a_throttled_list_is_transient(jobs: SageMakerJobs, says: Script, operation: str) -> None:
+    before = {"list_processing_jobs": 0, "list_training_jobs": 1, "list_endpoints": 2}[operation]
+    answers = {"list_processing_jobs": "ProcessingJobSummaries", "list_training_jobs": "TrainingJobSummaries"}
+    for earlier, key in list(answers.items())[:before]:
+        says.answers(earlier, **{key: []})
+    says.refuses(operation, "ThrottlingException", "Rate exceeded")
+    with pytest.raises(DependencyUnavailable, match="Rate exceeded"):
+        jobs.ended_since(NOW)
 
 
 def nothing_there(says: Script) -> Script:

@@ -1,4 +1,4 @@
-"""``validate``, ``run``, ``runs``, ``show``, ``watch``, ``logs``."""
+"""``validate``, ``run``, ``runs``, ``show``, ``watch``, ``logs``: start runs and look at them."""
 
 from __future__ import annotations
 
@@ -11,13 +11,12 @@ import typer
 
 from ekiden_cli.console import command, err, note, out, print_json
 from ekiden_cli.errors import CliError, Exit, usage
-from ekiden_cli.options import Cloud, Json, Stack
+from ekiden_cli.options import Cloud, Json, RequestId, RunId, Stack
 
 if TYPE_CHECKING:
     from ekiden_cli.api import ApiClient, View
     from ekiden_cli.graphs import SpecFile
 
-RunId = Annotated[str, typer.Argument(metavar="RUN", help="Id of a run; `latest` is the newest one.")]
 SpecPath = Annotated[Path, typer.Argument(metavar="SPEC", help="Pipeline spec (YAML).", dir_okay=False)]
 STAGES = ("export", "process", "train", "deploy")
 
@@ -60,6 +59,7 @@ def validate(spec: SpecPath, json_output: Json = False) -> None:
 def run(
     spec: SpecPath,
     watch: Annotated[bool, typer.Option("--watch", "-w", help="Follow the run to its end.")] = False,
+    request_id: RequestId = None,
     cloud: Cloud = None,
     stack: Stack = None,
     json_output: Json = False,
@@ -67,13 +67,13 @@ def run(
     """Run a pipeline: upload the graph if it is local, submit the spec, and follow it with --watch.
 
     Without --watch the command returns as soon as the run is accepted. With it, the exit code is 1 if the
-    run fails. Ctrl-C stops the watching, never the run.
+    run fails. Ctrl-C stops the watching, never the run. Without --request-id each call starts a run of its own.
 
     Examples:
 
         ekiden run spec.yaml --watch
 
-        ekiden run spec.yaml --json
+        ekiden run spec.yaml --request-id nightly-2026-11-21 --json
 
         ekiden run spec.yaml --cloud aws --stack ekiden-prod
     """
@@ -83,10 +83,10 @@ def run(
     from ekiden_cli.connect import connect
 
     client = connect(cloud, stack)
-    accepted = submit(client, found)
+    accepted = submit(client, found, request_id)
     run_id = str(accepted["run_id"])
     if watch:
-        _follow(client, run_id, json_output)
+        follow_to_end(client, run_id, json_output)
     elif json_output:
         print_json(accepted)
     else:
@@ -97,7 +97,7 @@ def run(
 @command
 def runs(
     status: Annotated[
-        str | None, typer.Option(metavar="STATUS", help="Only RUNNING, SUCCEEDED, FAILED or CANCELLED.")
+        str | None, typer.Option(metavar="STATUS", help="Only RUNNING, CANCELLING, SUCCEEDED, FAILED or CANCELLED.")
     ] = None,
     limit: Annotated[int, typer.Option(help="At most so many.", min=1, max=100)] = 20,
     cloud: Cloud = None,
@@ -130,25 +130,39 @@ def runs(
 
 
 @command
-def show(run_id: RunId, cloud: Cloud = None, stack: Stack = None, json_output: Json = False) -> None:
+def show(
+    run_id: RunId,
+    history: Annotated[bool, typer.Option("--history", help="Who moved the run, when and why.")] = False,
+    cloud: Cloud = None,
+    stack: Stack = None,
+    json_output: Json = False,
+) -> None:
     """Show one run: stages, times, evaluation beside the baselines, where its files are, and why it failed.
+
+    With --history its timeline instead: every move, and what operators did (cancel, retry, redrive).
 
     Examples:
 
         ekiden show latest
+
+        ekiden show latest --history
 
         ekiden show movielens-20261120-101500-abcdef --json
     """
     from ekiden_cli.connect import connect
 
     client = connect(cloud, stack)
-    view = client.get_run(_named(client, run_id))
+    run_id = named(client, run_id)
+    view = client.get_history(run_id) if history else client.get_run(run_id)
     if json_output:
         print_json(view)
         return
-    from ekiden_cli.render import error_text, paths_text, run_panel
+    from ekiden_cli.render import error_text, history_table, paths_text, run_panel
 
     console = out()
+    if history:
+        console.print(history_table(view["history"]), soft_wrap=True)
+        return
     console.print(run_panel(view))
     if view.get("error"):
         console.print(error_text(view["error"]), "", sep="\n", soft_wrap=True)
@@ -168,7 +182,7 @@ def watch(run_id: RunId, cloud: Cloud = None, stack: Stack = None, json_output: 
     from ekiden_cli.connect import connect
 
     client = connect(cloud, stack)
-    _follow(client, _named(client, run_id), json_output)
+    follow_to_end(client, named(client, run_id), json_output)
 
 
 @command
@@ -198,7 +212,7 @@ def logs(
     client = connect(cloud, stack)
     read(
         client,
-        _named(client, run_id),
+        named(client, run_id),
         stage=stage,
         follow=follow,
         as_json=json_output,
@@ -206,15 +220,18 @@ def logs(
     )
 
 
-# -- shared with the demo
+# -- shared with other commands
 
 
-def submit(client: ApiClient, found: SpecFile) -> View:
-    """Upload the local graph of a spec, if it has one, and submit the spec; return the API's answer."""
+def submit(client: ApiClient, found: SpecFile, request_id: str | None = None) -> View:
+    """Upload the local graph of a spec, if it has one, and submit the spec; return the API's answer.
+
+    The same ``request_id`` with the same spec and graph gives the same run.
+    """
     document = found.spec.model_dump(mode="json", exclude_none=True, exclude_unset=True)
     if found.folder is not None:
         document["graph"] = {**document["graph"], "source": upload(client, found)}
-    return client.submit_run(document)
+    return client.submit_run(document, request_id)
 
 
 def upload(client: ApiClient, found: SpecFile) -> str:
@@ -240,7 +257,8 @@ def upload(client: ApiClient, found: SpecFile) -> str:
     return done.uri
 
 
-def _named(client: ApiClient, run_id: str) -> str:
+def named(client: ApiClient, run_id: str) -> str:
+    """Return the id of the run that the user named; ``latest`` is the newest."""
     if run_id != "latest":
         return run_id
     newest = client.list_runs(limit=1)["runs"]
@@ -249,7 +267,8 @@ def _named(client: ApiClient, run_id: str) -> str:
     return str(newest[0]["run_id"])
 
 
-def _follow(client: ApiClient, run_id: str, json_output: bool) -> None:
+def follow_to_end(client: ApiClient, run_id: str, json_output: bool) -> None:
+    """Follow a run to its end and show what came of it; exit code 1 if it did not succeed."""
     from ekiden_cli.render import error_text, evaluation_table, paths_text
     from ekiden_cli.watch import check, follow
 

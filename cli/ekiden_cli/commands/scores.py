@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import tempfile
 import time
 import uuid
@@ -12,7 +13,7 @@ import typer
 
 from ekiden_cli.console import command, err, note, out, print_json
 from ekiden_cli.errors import CliError, Exit, usage
-from ekiden_cli.options import Cloud, Json, Stack
+from ekiden_cli.options import Cloud, Json, RequestId, Stack
 
 if TYPE_CHECKING:
     from ekiden_cli.api import ApiClient, View
@@ -28,6 +29,7 @@ def score(
     out_file: Annotated[Path, OutFile],
     source_column: Annotated[str, typer.Option(metavar="NAME", help="Column of the source nodes.")] = "source",
     target_column: Annotated[str, typer.Option(metavar="NAME", help="Column of the target nodes.")] = "target",
+    request_id: RequestId = None,
     cloud: Cloud = None,
     stack: Stack = None,
     json_output: Json = False,
@@ -54,14 +56,17 @@ def score(
     from ekiden_cli.connect import connect
 
     client = connect(cloud, stack)
-    request_id = f"score-{uuid.uuid4().hex[:20]}"
+    request_id = request_id or f"score-{uuid.uuid4().hex[:20]}"
     with tempfile.TemporaryDirectory(prefix="ekiden-") as folder:
         plain = Path(folder) / "pairs.csv"
         try:
             count = canonical(pairs, plain, source=source_column, target=target_column)
         except BadInput as error:
             raise usage(str(error)) from None
-        uri = _upload(client, plain, f"uploads/{request_id}.csv")
+        # Named by content: other pairs under the same id are refused, and do not replace those of the first request.
+        with plain.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        uri = _upload(client, plain, f"uploads/{request_id}-{digest[:16]}.csv")
     client.submit_scores(endpoint, pairs_uri=uri, request_id=request_id)
     note(f"request {request_id}: {count:,} pairs")
     view = wait(client, request_id, again=f"ekiden scores {request_id} --out {out_file}")

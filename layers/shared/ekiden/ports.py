@@ -85,6 +85,12 @@ class Ledger(Protocol):
     def history(self, run_id: str) -> list[HistoryEntry]:
         """What happened to a run, in order."""
 
+    def note(self, run_id: str, *, key: str, actor: str, what: str, at: datetime) -> None:
+        """Add a line to a run's history that moves nothing: after the latest transition, once per ``key``.
+
+        Nothing happens if there is no such run. ``key`` holds letters, digits and hyphens.
+        """
+
 
 @dataclass(frozen=True, slots=True)
 class LiveAttempt:
@@ -282,13 +288,81 @@ class Objects(Protocol):
 
 
 class Messages(Protocol):
-    """The score queue."""
+    """A queue to put messages into."""
 
     def send(self, bodies: Sequence[str]) -> None:
         """Send every message (at least once each).
 
         Raises:
             DependencyUnavailable: not all were taken; sending all again is harmless.
+        """
+
+
+class WorkQueue(Protocol):
+    """The queue a function is fed from."""
+
+    def hide(self, receipts: Sequence[str], seconds: int) -> None:
+        """Hand received messages out again in so many seconds from now.
+
+        Raises:
+            DependencyUnavailable: not all were changed; those come again when the queue says.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class ParkedMessage:
+    """A message taken out of a dead-letter queue. It is there again in a while unless it is deleted."""
+
+    message_id: str
+    """The same however often it is taken."""
+    receipt: str
+    """What this taking goes by."""
+    parked_at: datetime
+    """When it was sent there; one that SQS itself moved there keeps the time at which its queue got it."""
+    body: str
+
+
+class DeadLetterQueue(Protocol):
+    """A dead-letter queue, and messages taken out of it."""
+
+    def waiting(self) -> int:
+        """About how many messages can be taken now."""
+
+    def take(self, *, seconds: int, wait: int) -> list[ParkedMessage]:
+        """Up to ten messages, hidden from everybody for ``seconds``; ``wait`` so many seconds for the first."""
+
+    def hide(self, receipts: Sequence[str], seconds: int) -> None:
+        """Hide taken messages for so many seconds from now; 0 gives them back at once."""
+
+    def delete(self, receipts: Sequence[str]) -> None:
+        """Delete taken messages.
+
+        Raises:
+            DependencyUnavailable: some are left; they come again.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class StreamSpan:
+    """A stretch of the ledger's stream, both ends included."""
+
+    stream: str
+    """The stream's ARN."""
+    shard: str
+    first: str
+    """Sequence number."""
+    last: str
+
+
+class LedgerStream(Protocol):
+    """The ledger's stream, which keeps what was written for 24 hours."""
+
+    def outbox(self, span: StreamSpan) -> list[OutboxItem]:
+        """The events that were written in a stretch of it.
+
+        Raises:
+            NotFound: the stretch, or its beginning, is not kept any more.
+            DependencyUnavailable: throttled or out of order; try again.
         """
 
 

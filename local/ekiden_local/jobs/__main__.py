@@ -25,6 +25,8 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     logging.basicConfig(level=options.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     logging.getLogger("botocore").setLevel(logging.WARNING)
+    if options.lifeline:
+        threading.Thread(target=_end_with_stdin, name="lifeline", daemon=True).start()
     if not options.endpoint_url:
         # Without it boto3 would talk to the real AWS, with whatever credentials this machine has.
         parser.error("give --endpoint-url or AWS_ENDPOINT_URL: where S3, EventBridge and CloudWatch Logs are")
@@ -73,8 +75,16 @@ def _parser() -> argparse.ArgumentParser:
     add("--health-timeout", type=float, default=240.0, help="s for an endpoint to answer /ping [240]")
     add("--keep-roots", action="store_true", help="keep /opt/ml of jobs that completed")
     add("--stop-children-on-exit", action="store_true", help="end jobs and endpoints on SIGTERM")
+    add("--lifeline", action="store_true", help="end at once, sparing programs, when standard input ends")
     add("--log-level", default="info", choices=["debug", "info", "warning", "error"])
     return parser
+
+
+def _end_with_stdin() -> None:
+    """For a service that somebody keeps: end as by SIGKILL, which costs nothing, when that somebody is gone."""
+    while os.read(0, 4096):
+        continue
+    os._exit(1)
 
 
 def _settings(options: argparse.Namespace) -> Settings:

@@ -1,8 +1,9 @@
 """The ledger's items: how a run lies in the table, and back.
 
 One partition per run (``RUN#<id>``) holds ``RUN``, ``STAGE#<stage>``, ``ATTEMPT#<stage>#<n>``,
-``HISTORY#<sequence>`` and ``OUTBOX#<sequence>#<i>``. Sparse indexes: ``active`` (live attempts by next check
-time), ``job`` (external job name of live attempts), ``runs`` (runs by time).
+``HISTORY#<sequence>``, ``HISTORY#<sequence>#<key>`` (a note, which moved nothing) and ``OUTBOX#<sequence>#<i>``.
+Sparse indexes: ``active`` (live attempts by next check time), ``job`` (external job name of live attempts), ``runs``
+(runs by time).
 """
 
 from __future__ import annotations

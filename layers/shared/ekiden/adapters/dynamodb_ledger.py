@@ -133,6 +133,26 @@ class DynamoDBLedger:
             for item in self._table.partition(items.run_key(run_id), "HISTORY#")
         ]
 
+    def note(self, run_id: str, *, key: str, actor: str, what: str, at: datetime) -> None:
+        """See ``ports.Ledger.note``. Its sort key puts it behind the transition it follows."""
+        found = self._table.partition(items.run_key(run_id))
+        head = next((item for item in found if item["sk"] == "RUN"), None)
+        keys = {str(item["sk"]).rpartition("#")[2] for item in found if str(item["sk"]).startswith("HISTORY#")}
+        if head is None or key in keys:
+            return
+        version = int(head["version"])
+        line = {
+            "pk": items.run_key(run_id),
+            "sk": f"HISTORY#{version:06d}#{key}",
+            "schema": items.SCHEMA,
+            "sequence": version,
+            "at": items.text_of(at),
+            "actor": actor,
+            "what": what,
+        }
+        with suppress(ConditionFailed):
+            self._table.transact([self._table.put(line, NOT_THERE)])
+
     def _told(self, transition: Transition, actor: str) -> list[dict[str, Any]]:
         run = transition.after
         key = items.run_key(run.run_id)

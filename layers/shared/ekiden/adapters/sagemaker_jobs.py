@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 PAGE = 100
 MAX_PAGES = 5
-"""Per kind of job and sweep."""
+"""Per kind of job and sweep: with three kinds at most 15 calls, for 500 changes of each kind."""
 UNKNOWN = frozenset({"ValidationException", "ResourceNotFound"})
 """How SageMaker says that a name is not known: endpoints, models and training jobs by a ValidationException
 ("Could not find …", "Requested resource not found"), processing jobs by ResourceNotFound. The names' patterns were
@@ -89,7 +89,8 @@ class SageMakerJobs:
             case JobKind.TRAINING:
                 return sagemaker_status.of_training(answer)
             case JobKind.ENDPOINT:
-                waiting = attempt.status is AttemptStatus.STARTING
+                # Of an attempt that is being stopped only its own configuration counts: the endpoint may be another's.
+                waiting = attempt.status is AttemptStatus.STARTING or attempt.stopping_since is not None
                 return sagemaker_status.of_endpoint(answer, config=attempt.job, not_begun=waiting)
 
     def stop(self, ref: JobRef) -> None:
@@ -115,9 +116,11 @@ class SageMakerJobs:
             (JobKind.TRAINING, client.list_training_jobs, "TrainingJobSummaries", "TrainingJob", JOB_STATUS),
             (JobKind.ENDPOINT, client.list_endpoints, "Endpoints", "Endpoint", ENDPOINT_STATUS),
         ]
+        request = {"LastModifiedTimeAfter": moment, "MaxResults": PAGE, "SortBy": "CreationTime"}
+        request["SortOrder"] = "Ascending"
         with translated():
             for kind, call, key, prefix, statuses in listings:
-                for entry in _pages(call, key, {"LastModifiedTimeAfter": moment, "MaxResults": PAGE}):
+                for entry in _pages(call, key, request):
                     if statuses.get(entry[f"{prefix}Status"], JobStatus.RUNNING) is not JobStatus.RUNNING:
                         ended.add(JobRef(kind, entry[f"{prefix}Name"]))
         return frozenset(ended)
@@ -225,7 +228,10 @@ def _found(describe: Callable[..., Mapping[str, Any]], **name: str) -> dict[str,
 
 
 def _pages(call: Callable[..., Mapping[str, Any]], key: str, request: dict[str, Any]) -> list[Mapping[str, Any]]:
-    """What a list call gives, at most ``MAX_PAGES`` pages of it: the newest first, the rest by the next sweep."""
+    """What a list call gives, at most ``MAX_PAGES`` pages of it.
+
+    SageMaker does not sort by time of change. The oldest jobs come first: what is cut off has only just begun.
+    """
     found: list[Mapping[str, Any]] = []
     token: dict[str, Any] = {}
     for _ in range(MAX_PAGES):

@@ -18,8 +18,9 @@ JOB_STATUS = {
     "Completed": JobStatus.SUCCEEDED,
     "Failed": JobStatus.FAILED,
     "Stopped": JobStatus.STOPPED,
+    "DeleteFailed": JobStatus.FAILED,
 }
-"""``ProcessingJobStatus`` and ``TrainingJobStatus``."""
+"""Statuses of processing, training, tuning and transform jobs. Neptune ML's own are these and the endpoints', too."""
 
 EndpointStep = Literal["adopt", "update", "delete", "wait"]
 
@@ -43,6 +44,9 @@ _REASON = re.compile(r"^(?P<code>[A-Z][A-Z0-9_]{2,63}): (?P<message>.+)$", re.DO
 _SAGEMAKER_REASON = re.compile(r"^(?P<kind>[A-Z][A-Za-z]+(?:Error|Exceeded)):\s*(?P<rest>.*)$", re.DOTALL)
 _EXIT_CODE = re.compile(r",? *exit code: (?P<exit>\d+)\s*$", re.IGNORECASE)
 
+TIME_WAS_UP = frozenset({"MaxRuntimeExceeded", "MaxWaitTimeExceeded"})
+"""``SecondaryStatus`` of a training job that ended because its time, or that of waiting for capacity, was up."""
+
 EXIT_BAD_DATA = 65
 EXIT_TEMPORARY = 75
 TRANSIENT_KINDS = frozenset({"InternalServerError", "CapacityError"})
@@ -63,7 +67,7 @@ def of_processing(answer: dict[str, Any]) -> JobReport:
 def of_training(answer: dict[str, Any]) -> JobReport:
     """``DescribeTrainingJob``'s answer."""
     status = JOB_STATUS.get(answer["TrainingJobStatus"], JobStatus.RUNNING)
-    if answer.get("SecondaryStatus") == "MaxRuntimeExceeded" and status is not JobStatus.RUNNING:
+    if answer.get("SecondaryStatus") in TIME_WAS_UP and status is not JobStatus.RUNNING:
         status = JobStatus.TIMED_OUT
     failure, transient = _failure(answer, own_words=None)
     return _report(status, failure, transient, answer, "TrainingStartTime", "TrainingEndTime")
@@ -76,15 +80,12 @@ def of_endpoint(answer: dict[str, Any], *, config: str, not_begun: bool) -> JobR
     configuration in service says nothing about it.
     """
     status = ENDPOINT_STATUS.get(answer["EndpointStatus"], JobStatus.RUNNING)
-    current = answer.get("EndpointConfigName")
+    current, created_at = answer.get("EndpointConfigName"), _moment(answer.get("CreationTime"))
     if status is JobStatus.RUNNING:
-        return JobReport(JobStatus.RUNNING) if _concerns(answer, config) or not not_begun else None
+        concerned = _concerns(answer, config) or not not_begun
+        return JobReport(JobStatus.RUNNING, created_at=created_at) if concerned else None
     if current == config and status is JobStatus.SUCCEEDED:
-        return JobReport(
-            JobStatus.SUCCEEDED,
-            ended_at=_moment(answer.get("LastModifiedTime")),
-            created_at=_moment(answer.get("CreationTime")),
-        )
+        return JobReport(JobStatus.SUCCEEDED, ended_at=_moment(answer.get("LastModifiedTime")), created_at=created_at)
     if not_begun and current != config:
         return None
     reason = str(answer.get("FailureReason") or f"endpoint is {answer['EndpointStatus']} with {current}")

@@ -11,7 +11,7 @@ from ekiden.application.moving import move
 from ekiden.application.plans import Deployed
 from ekiden.application.races import until_decided
 from ekiden.domain.decisions import JobGone, JobReported, JobStatus
-from ekiden.domain.model import Attempt, JobRef, Run, Stage
+from ekiden.domain.model import Attempt, AttemptStatus, JobKind, JobRef, Run, Stage
 from ekiden.errors import AlreadyDone, PipelineError
 from ekiden.ports import Clock, JobLogs, JobReport, Jobs, Ledger, Objects, Randomness
 
@@ -33,8 +33,10 @@ class ObserveJob:
     randomness: Randomness
     deployed: Deployed
 
-    def woken_by(self, refs: tuple[JobRef, ...], *, actor: str) -> None:
+    def woken_by(self, refs: tuple[JobRef, ...], *, running: bool = False, actor: str) -> None:
         """React to an event about a job, by any of the names the event gives it.
+
+        ``running``: the event says no more than that the job runs, which the ledger may know already.
 
         Raises:
             AlreadyDone: the job is none of ours, or the ledger knows already.
@@ -45,7 +47,7 @@ class ObserveJob:
         trouble: PipelineError | None = None
         for address in addresses:
             try:
-                self(*address, actor=actor)
+                self(*address, running=running, actor=actor)
                 moved += 1
             except AlreadyDone:
                 continue
@@ -56,20 +58,22 @@ class ObserveJob:
         if not moved:
             raise AlreadyDone(f"no live attempt learns anything new from {' or '.join(map(str, refs))}")
 
-    def __call__(self, run_id: str, stage: Stage, number: int, *, actor: str) -> None:
-        """Describe the attempt's job and record what it says.
+    def __call__(self, run_id: str, stage: Stage, number: int, *, running: bool = False, actor: str) -> None:
+        """Describe the attempt's job and record what it says; not if it is only said to run, and is known to.
 
         Raises:
             AlreadyDone: nothing changed.
             Transient: try again later.
         """
-        until_decided(lambda: self._observe(run_id, stage, number, actor=actor))
+        until_decided(lambda: self._observe(run_id, stage, number, running=running, actor=actor))
 
-    def _observe(self, run_id: str, stage: Stage, number: int, *, actor: str) -> None:
+    def _observe(self, run_id: str, stage: Stage, number: int, *, running: bool, actor: str) -> None:
         run = self.ledger.load(run_id)
         attempt = run.attempt(stage, number) if run else None
         if run is None or attempt is None or not attempt.is_live:
             raise AlreadyDone(f"attempt {number} of {stage} of {run_id} is over")
+        if running and attempt.status is AttemptStatus.RUNNING and attempt.stopping_since is None:
+            raise AlreadyDone(f"attempt {number} of {stage} of {run_id} is known to run")
         self.record(run, attempt, actor=actor)
 
     def record(self, run: Run, attempt: Attempt, *, actor: str) -> None:
@@ -96,11 +100,16 @@ class ObserveJob:
             if self.clock.now() < since + START_GRACE:
                 raise AlreadyDone(f"{attempt.ref} does not exist (yet)")
             return move(self, run, JobGone(attempt.stage, attempt.number), actor=actor)
+        is_endpoint = attempt.ref.kind is JobKind.ENDPOINT
+        if is_endpoint and report.status is JobStatus.RUNNING:
+            # SageMaker refuses to delete it now, and a moment later it might be another run's that serves.
+            raise AlreadyDone(f"{attempt.ref} is being updated: it is looked at again when that has ended")
         made_by_us = report.created_at is not None and report.created_at >= attempt.created_at
-        if report.status is JobStatus.RUNNING or made_by_us:
+        if made_by_us or report.status is JobStatus.RUNNING:
             self.jobs.stop(attempt.ref)
             raise AlreadyDone(f"{attempt.ref} was told to stop")
-        # An endpoint that served before goes on serving, with the new model if its update could not be held back.
+        # An endpoint that served before is never deleted, and its update cannot be held back: it goes on serving,
+        # with the new model if the update succeeds.
         move(self, run, self._event_of(attempt, report), actor=actor)
 
     def _event_of(self, attempt: Attempt, report: JobReport) -> JobReported:

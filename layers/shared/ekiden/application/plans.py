@@ -61,7 +61,7 @@ def train_job(run: Run, attempt: Attempt, deployed: Deployed) -> Job:
             "spec": _spec_prefix(run, deployed),
         },
         instance_type=spec.model.instance_type,
-        max_runtime_seconds=_seconds(spec, attempt.stage, deployed),
+        max_runtime_seconds=_seconds(spec, attempt.stage),
         output=attempt.output,
         environment={"EKIDEN_TIMELINE": _timeline(run)},
         hyperparameters={name: _text(value) for name, value in spec.model.hyperparameters.items()},
@@ -92,7 +92,7 @@ def _processing_job(run: Run, attempt: Attempt, deployed: Deployed, channel: str
         run_id=run.run_id,
         inputs={channel: source, "spec": _spec_prefix(run, deployed)},
         instance_type=spec.processing_instance_type,
-        max_runtime_seconds=_seconds(spec, attempt.stage, deployed),
+        max_runtime_seconds=_seconds(spec, attempt.stage),
         output=attempt.output,
     )
 
@@ -101,8 +101,10 @@ def _spec_prefix(run: Run, deployed: Deployed) -> str:
     return f"s3://{deployed.bucket}/{naming.spec_key(run.run_id).rpartition('/')[0]}/"
 
 
-def _seconds(spec: PipelineSpec, stage: Stage, deployed: Deployed) -> int:
-    return max(60, int(plan_for(spec, deployed).timeout_of(stage).total_seconds()))
+def _seconds(spec: PipelineSpec, stage: Stage) -> int:
+    """To the second what earlier versions ask for: it is part of the fingerprint by which a job is adopted."""
+    own = spec.limits.stages.get(stage.value)
+    return max(60, int((own.hours if own and own.hours else spec.limits.stage_hours) * 3600))
 
 
 def _text(value: bool | int | float | str) -> str:
@@ -110,7 +112,7 @@ def _text(value: bool | int | float | str) -> str:
 
 
 def _timeline(run: Run) -> str:
-    """The stages before training. SageMaker takes 512 characters: the successful attempts only, to the second."""
+    """The stages before training. SageMaker takes 512 characters: the attempts whose output counts, to the second."""
     return json.dumps(
         [
             {
@@ -119,8 +121,7 @@ def _timeline(run: Run) -> str:
                 "started_at": (attempt.started_at or attempt.created_at).isoformat(timespec="seconds"),
                 "ended_at": attempt.ended_at.isoformat(timespec="seconds") if attempt.ended_at else None,
             }
-            for stage in (Stage.EXPORT, Stage.PROCESS)
-            for attempt in run.attempts
-            if attempt.stage is stage and attempt.status is AttemptStatus.SUCCEEDED
+            for attempt in (run.attempt(Stage.EXPORT), run.attempt(Stage.PROCESS))
+            if attempt is not None and attempt.status is AttemptStatus.SUCCEEDED
         ]
     )

@@ -23,12 +23,13 @@ LIVE_LIMIT = 5000
 """Live attempts read in a sweep."""
 ENDED_WINDOW = timedelta(minutes=15)
 """How far back a sweep asks for ended jobs: many sweeps, so that one that fails loses nothing."""
-LIST_CALLS = 5
-"""Calls of the budget that the lists are reckoned at."""
+LIST_CALLS = 15
+"""Calls of the budget that the lists are reckoned at: as many as they may take."""
 SOON = timedelta(seconds=45)
 """Until the next look at an attempt that waits for us. Less than a minute, so that no sweep is missed."""
-LATER_AT_LEAST, LATER_AT_MOST = timedelta(minutes=10), timedelta(hours=1)
-"""Until the next look at a job that runs: lists and events tell when it ends, this is the net below them."""
+LATER_AT_LEAST, LATER_AT_MOST = timedelta(minutes=30), timedelta(hours=2)
+"""Until the first and the next look at a job that runs: lists and events tell when it ends, this is the net below
+them, for an outage that outlasts the window."""
 MAX_TROUBLE = 400
 NOT_DUE = 3
 
@@ -124,6 +125,8 @@ def _urgency(attempt: Attempt, ended: frozenset[JobRef], now: datetime) -> int:
     if attempt.next_check_at > now and attempt.deadline > now:
         return NOT_DUE
     waits_for_us = attempt.status is not AttemptStatus.RUNNING or attempt.stopping_since is not None
+    if not waits_for_us and now < min(attempt.deadline, (attempt.started_at or attempt.created_at) + LATER_AT_LEAST):
+        return NOT_DUE
     return 1 if waits_for_us or attempt.deadline <= now else 2
 
 

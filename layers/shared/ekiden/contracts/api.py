@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Any, Self
 
-from pydantic import Field, model_validator
+from pydantic import AwareDatetime, Field, model_validator
 
 from ekiden.contracts.base import RequestId, Strict, Tolerant
 from ekiden.domain.model import AttemptStatus, RunStatus, Stage, StageStatus
@@ -151,21 +151,31 @@ class RedriveMessages(Strict):
 
     queue: Annotated[str | None, Field(min_length=1, max_length=80)] = None
     reason: Reason = ""
+    before: AwareDatetime | None = None
+    """Only what was parked before: an earlier answer's ``before`` goes on where that call had to stop."""
 
 
 class QueueRedriven(Tolerant):
-    """What became of one queue's parked messages; ``kept`` ones can never succeed and stay where they are."""
+    """What became of one queue's parked messages."""
 
     queue: str
     redriven: int
     kept: int
+    """They are no messages of ours, or what they stand for is gone: they stay where they are."""
+    later: int
+    """Parked since the redrive began, such as those that were redriven and failed again: left alone."""
     remaining: int
+    """About how many the call had no time for: call again, with the answer's ``before``."""
+    reasons: list[str] = []
+    """Why messages were kept; a few of them."""
 
 
 class RedriveReport(Tolerant):
     """Answer to ``POST /redrive``."""
 
     queues: list[QueueRedriven]
+    before: datetime
+    """When the redrive began."""
 
 
 class LogLine(Tolerant):

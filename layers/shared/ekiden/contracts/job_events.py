@@ -16,6 +16,9 @@ KIND_OF_DETAIL_TYPE = {
     "SageMaker Endpoint State Change": (JobKind.ENDPOINT, "Endpoint"),
 }
 
+GOES_ON = frozenset({"inprogress", "creating", "updating"})
+"""Statuses of a job or endpoint that is at work, in lower case and without underscores: spellings differ."""
+
 
 def jobs_of(event: Envelope) -> tuple[JobRef, ...]:
     """What the event calls its job: by name, and by ARN where that says something else.
@@ -35,3 +38,10 @@ def jobs_of(event: Envelope) -> tuple[JobRef, ...]:
     if not refs:
         raise ContractViolation(f"detail has neither {field}Name nor {field}Arn", code="MALFORMED_EVENT")
     return refs
+
+
+def says_it_runs(event: Envelope) -> bool:
+    """Whether the event only says that the job runs. A hint that spares a look; nothing is decided by it."""
+    _, field = KIND_OF_DETAIL_TYPE.get(event.detail_type, (None, ""))
+    status = event.detail.get(f"{field}Status")
+    return isinstance(status, str) and status.replace("_", "").lower() in GOES_ON

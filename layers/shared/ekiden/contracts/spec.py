@@ -12,7 +12,16 @@ import itertools
 import math
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    BeforeValidator,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 from ekiden.contracts.base import DocumentError, Fault, Label, Name, Strict, faults_of, shorten
 from ekiden.contracts.s3uri import S3Uri
@@ -211,6 +220,7 @@ class Deploy(Strict):
 
 Hours = Annotated[float, Field(gt=0, le=120)]
 Attempts = Annotated[int, Field(ge=1, le=10)]
+DEFAULT_ATTEMPTS = 3
 
 
 class StageLimits(Strict):
@@ -227,9 +237,16 @@ class Limits(Strict):
     """
 
     stage_hours: Hours = 24.0
-    attempts: Attempts = 3
+    attempts: Attempts = DEFAULT_ATTEMPTS
     run_hours: Annotated[float, Field(gt=0, le=480)] | None = None
     stages: dict[Literal["export", "process", "train", "deploy"], StageLimits] = {}
+
+    @model_serializer(mode="wrap")
+    def _as_old_as_can_be(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Fields younger than the first version stay out of the ledger while they say nothing: it refuses them."""
+        fields: dict[str, Any] = dump(self)
+        silent: dict[str, Any] = {"attempts": DEFAULT_ATTEMPTS, "run_hours": None, "stages": {}}
+        return {name: value for name, value in fields.items() if name not in silent or value != silent[name]}
 
 
 class PipelineSpec(Strict):

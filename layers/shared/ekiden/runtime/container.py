@@ -13,14 +13,17 @@ from ekiden.adapters.cloudwatch_logs import CloudWatchJobLogs
 from ekiden.adapters.dynamodb_client import Table
 from ekiden.adapters.dynamodb_ledger import DynamoDBLedger
 from ekiden.adapters.dynamodb_scores import DynamoDBScoreLedger
+from ekiden.adapters.dynamodb_streams import DynamoDBStream
 from ekiden.adapters.sagemaker_jobs import SageMakerJobs
 from ekiden.adapters.sagemaker_requests import SageMakerSettings
+from ekiden.adapters.sqs_queues import SqsDeadLetters, SqsWorkQueue
 from ekiden.adapters.system import SystemClock, SystemRandomness
 from ekiden.application.accept_scores import AcceptScores, SplitScores
 from ekiden.application.observe import ObserveJob
 from ekiden.application.operate import CancelRun, RetryRun
 from ekiden.application.plans import Deployed
 from ekiden.application.reconcile import ReconcileJobs
+from ekiden.application.redrive import Redrive, ToBus, ToQueue, WayBack
 from ekiden.application.score_pairs import ScoreParts
 from ekiden.application.show_status import ShowStatus
 from ekiden.application.stages import StartStage
@@ -36,6 +39,7 @@ from ekiden.ports import (
     Objects,
     Randomness,
     ScoreLedger,
+    WorkQueue,
 )
 from ekiden.runtime import settings
 from ekiden.runtime.queue import QueueConsumer
@@ -111,6 +115,21 @@ class Container:
         return SqsMessages(_client("sqs"), url)
 
     @cached_property
+    def work_queue(self) -> WorkQueue | None:
+        """The queue this function is fed from; ``None`` if none is named."""
+        url = settings.read(settings.WorkQueueSettings).work_queue_url
+        return SqsWorkQueue(_client("sqs"), url) if url else None
+
+    @cached_property
+    def ways_back(self) -> tuple[WayBack, ...]:
+        """Every dead-letter queue, with its messages' way back."""
+        sqs, to_bus = _client("sqs"), ToBus(DynamoDBStream(_client("dynamodbstreams")), self.bus)
+        return tuple(
+            WayBack(name, SqsDeadLetters(sqs, parked), ToQueue(SqsMessages(sqs, work)) if work else to_bus)
+            for name, (parked, work) in settings.read(settings.RedriveSettings).ways().items()
+        )
+
+    @cached_property
     def endpoints(self) -> Endpoints:
         """Deployed models."""
         return SageMakerEndpoints(boto3.client("sagemaker-runtime", config=ENDPOINT_CALL))
@@ -141,6 +160,11 @@ class Container:
     def retry_run(self) -> RetryRun:
         """Let an ended run go on."""
         return RetryRun(self.observe_job)
+
+    @cached_property
+    def redrive(self) -> Redrive:
+        """Send parked messages again."""
+        return Redrive(self.ledger, self.clock, self.ways_back)
 
     @cached_property
     def reconcile_jobs(self) -> ReconcileJobs:
@@ -174,7 +198,7 @@ class Container:
     @cached_property
     def consumer(self) -> QueueConsumer:
         """The queue consumer."""
-        return QueueConsumer(self.dead_letters)
+        return QueueConsumer(self.dead_letters, self.work_queue, self.randomness)
 
     @cached_property
     def deployed(self) -> Deployed:

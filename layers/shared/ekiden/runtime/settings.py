@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from dataclasses import dataclass, fields
 from typing import TypeVar
@@ -41,6 +42,35 @@ class QueueSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class WorkQueueSettings:
+    """The queue a function is fed from. Without it, what fails comes again when the queue says."""
+
+    work_queue_url: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RedriveSettings:
+    """Every dead-letter queue, and where what lies in it came from."""
+
+    redrive_queues: str
+    """JSON: the queue's name → ``{"parked": URL, "work": URL}``. Without ``work`` it holds positions in the stream."""
+
+    def ways(self) -> dict[str, tuple[str, str | None]]:
+        """URLs of the dead-letter queue and of the queue it belongs to, by name.
+
+        Raises:
+            MisconfiguredFunction: the variable is not what it should be.
+        """
+        try:
+            ways = {name: (urls["parked"], urls.get("work")) for name, urls in json.loads(self.redrive_queues).items()}
+        except (ValueError, AttributeError, KeyError, TypeError):
+            ways = {}
+        if not ways or not all(isinstance(url, str) for pair in ways.values() for url in pair if url is not None):
+            raise MisconfiguredFunction('REDRIVE_QUEUES must be JSON like {"Scores": {"parked": "URL", "work": "URL"}}')
+        return ways
+
+
+@dataclass(frozen=True, slots=True)
 class JobSettings:
     """What functions need that start jobs. Functions that only describe them have neither."""
 
@@ -48,7 +78,16 @@ class JobSettings:
     job_role_arn: str = ""
 
 
-T = TypeVar("T", LedgerSettings, BusSettings, ScoreQueueSettings, QueueSettings, JobSettings)
+T = TypeVar(
+    "T",
+    LedgerSettings,
+    BusSettings,
+    ScoreQueueSettings,
+    QueueSettings,
+    WorkQueueSettings,
+    RedriveSettings,
+    JobSettings,
+)
 
 
 def read(kind: type[T]) -> T:

@@ -1,0 +1,80 @@
+"""``make chaos``: kill workers many times during runs, and write what became of it to benchmarks/results/chaos.json."""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from benchmarks.common import Row, write
+from tests.chaos.storm import Report, Settings, Storm
+
+LANES = 6
+PACE = 0.8
+PATIENCE = 600.0
+
+
+def main() -> int:
+    """Exit code 1 if anything was violated."""
+    parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
+    parser.add_argument("--kills", type=int, default=1000)
+    parser.add_argument("--seed", type=int, default=1, help="of whom to kill and when")
+    parser.add_argument("--lanes", type=int, default=LANES, help="users at a time")
+    parser.add_argument("--pace", type=float, default=PACE, help="mean seconds between two kills")
+    options = parser.parse_args()
+    began = time.monotonic()
+
+    def say(text: str) -> None:
+        print(f"{time.monotonic() - began:6.0f} s  {text}", flush=True)
+
+    settings = Settings(options.kills, options.seed, options.lanes, options.pace, PATIENCE)
+    with tempfile.TemporaryDirectory(prefix="ekiden-chaos-") as folder:
+        report = Storm(settings, Path(folder), say).run()
+    for violation in report.violations:
+        print(f"VIOLATED  {violation}", file=sys.stderr)
+    write("chaos", rows(report), **details(settings, report))
+    return 1 if report.violations else 0
+
+
+def rows(report: Report) -> list[Row]:
+    """The figures."""
+    found = report.verdict
+    return [
+        Row("Kills (`kill -9` of real workers)", sum(report.kills.values()), "", 1000, "higher"),
+        Row("Runs and score requests lost or not ended", len(found.lost) + len(report.troubles), "", 0, "lower"),
+        Row("Jobs started twice", len(found.twice), "", 0, "lower"),
+        Row("Runs out of order", len(found.disordered), "", 0, "lower"),
+        Row("Jobs and processes left running", len(found.running), "", 0, "lower"),
+    ]
+
+
+def details(settings: Settings, report: Report) -> dict[str, object]:
+    """What a reader needs beside the figures."""
+    found = report.verdict
+    return {
+        "seed": settings.seed,
+        "users": settings.lanes,
+        "mean_seconds_between_kills": settings.pace,
+        "seconds": round(report.seconds),
+        "kills": {kind.value: report.kills[kind] for kind in sorted(report.kills)},
+        "workers_killed_by_function": dict(sorted(report.functions.items())),
+        "invocations_cut_off": report.cut_off,
+        "runs": found.runs,
+        "requests": found.requests,
+        "jobs": found.jobs,
+        "attempts": found.attempts,
+        "commands_repeated_after_a_kill": report.repeated,
+        "commands_repeated_after_an_error": report.refused,
+        "messages_parked": report.parked,
+        "run_seconds": {
+            "median": round(statistics.median(report.run_seconds), 1) if report.run_seconds else None,
+            "max": round(report.run_seconds[-1], 1) if report.run_seconds else None,
+        },
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,230 @@
+"""An embedded cloud under work, and somebody who kills its processes."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import random
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from ekiden_local import daemon, ports, supervisor
+from ekiden_local.deploy import client
+from ekiden_local.state import Cloud, home_of
+from tests.chaos import programs
+from tests.chaos.lanes import Lane
+from tests.chaos.verdict import Verdict, judge
+from tests.chaos.victims import WEIGHTS, Hunter, Kind, belonging_to, watchers
+
+NAME = "chaos"
+FIRST_PORT = 4800
+GRAPH = {
+    "users.csv": "~id,~label\nu1,user\n",
+    "movies.csv": "~id,~label\nm1,movie\n",
+    "rated.csv": "~id,~from,~to,~label,rating:Double\ne1,u1,m1,rated,3\n",
+}
+RECONCILER = "ekiden-reconcile-jobs"
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How hard it storms. Durations in seconds.
+
+    ``visibility`` shortens the queues' visibility timeout (a killed worker's messages come back after it), and
+    ``sweep`` calls the reconciler that often besides its schedule; None leaves what the template says.
+    """
+
+    kills: int
+    seed: int
+    lanes: int
+    pace: float
+    patience: float
+    visibility: int | None = None
+    sweep: float | None = None
+
+
+@dataclass(slots=True)
+class Report:
+    """What happened."""
+
+    verdict: Verdict
+    kills: Counter[Kind] = field(default_factory=Counter)
+    functions: Counter[str] = field(default_factory=Counter)
+    """Lambda workers killed, by function."""
+    troubles: list[str] = field(default_factory=list)
+    cut_off: int = 0
+    """Invocations that a kill ended."""
+    repeated: int = 0
+    """CLI commands repeated because they were killed."""
+    refused: int = 0
+    """CLI commands repeated because they ended with an error."""
+    parked: int = 0
+    """Messages in dead-letter queues at the end."""
+    run_seconds: list[float] = field(default_factory=list)
+    seconds: float = 0.0
+
+    @property
+    def violations(self) -> list[str]:
+        """Everything that must not be."""
+        return [*self.troubles, *self.verdict.violations]
+
+
+@dataclass
+class Storm:
+    """One storm in one cloud, in ``folder``."""
+
+    settings: Settings
+    folder: Path
+    say: Callable[[str], None] = lambda _: None
+
+    def __post_init__(self) -> None:
+        self.home = self.folder / "home"
+        self.notes = self.folder / "notes"
+        self.over = threading.Event()
+        self.lanes: list[Lane] = []
+
+    def run(self) -> Report:
+        """Bring the cloud up, let it work and kill, wait for every command's end, and judge."""
+        images = self.folder / "images.json"
+        command = [sys.executable, "-I", "-S", programs.__file__, str(self.notes)]
+        images.write_text(json.dumps({"images": {"ekiden-engine:*": {"command": command, "program": "ekiden-engine"}}}))
+        port = ports.choose(None, FIRST_PORT)
+        try:
+            cloud = supervisor.up(NAME, port=port, home=self.home, images=images, on_progress=self.say)
+            report = self._storm(cloud)
+        finally:
+            self.over.set()
+            supervisor.down(NAME, home=self.home, purge=True)
+        left = [f"pid {p.pid} is left of the cloud: {' '.join(p.command)[:150]}" for p in belonging_to(self.home)]
+        report.verdict.running += left
+        return report
+
+    def _storm(self, cloud: Cloud) -> Report:
+        began = time.monotonic()
+        self._prepare(cloud)
+        if self.settings.sweep is not None:
+            threading.Thread(target=self._sweep, args=(cloud, self.settings.sweep), daemon=True).start()
+        environment = {
+            "PATH": "/usr/local/bin:/usr/bin:/bin",
+            "HOME": str(self.folder),
+            "EKIDEN_HOME": str(self.home),
+            "EKIDEN_CLOUD": NAME,
+        }
+        graph = f"s3://{cloud.data_bucket}/graphs/chaos/"
+        stop = threading.Event()
+        self.lanes = [
+            Lane(number, self.folder / f"lane-{number}", environment, graph, self.settings.patience, stop)
+            for number in range(self.settings.lanes)
+        ]
+        for lane in self.lanes:
+            lane.start()
+        report = Report(Verdict())
+        self._kill(cloud, environment, report)
+        stop.set()
+        self.say(f"{sum(report.kills.values())} kills done; waiting for {len(self.lanes)} users to finish")
+        for lane in self.lanes:
+            lane.join(2 * self.settings.patience + 30)
+        report.troubles += [f"{lane.name} did not end" for lane in self.lanes if lane.is_alive()]
+        report.troubles += [trouble for lane in self.lanes for trouble in lane.troubles]
+        self._settle(cloud, report)
+        report.verdict = judge(cloud, self.lanes, self.notes)
+        report.verdict.running += [f"job wrapper {pid} runs on" for pid in watchers(Path(cloud.home), "")]
+        report.repeated = sum(lane.repeated for lane in self.lanes)
+        report.refused = sum(lane.refused for lane in self.lanes)
+        report.run_seconds = sorted(done.seconds for lane in self.lanes for done in lane.runs)
+        report.cut_off = (Path(cloud.home) / "logs/ministack.log").read_text().count("Worker process died")
+        report.parked = _parked(cloud)
+        report.seconds = time.monotonic() - began
+        return report
+
+    def _prepare(self, cloud: Cloud) -> None:
+        for file, text in GRAPH.items():
+            client("s3", cloud.endpoint_url).put_object(
+                Bucket=cloud.data_bucket, Key=f"graphs/chaos/{file}", Body=text.encode()
+            )
+        if self.settings.visibility is not None:
+            sqs = client("sqs", cloud.endpoint_url)
+            for url in sqs.list_queues()["QueueUrls"]:
+                timeout = {"VisibilityTimeout": str(self.settings.visibility)}
+                sqs.set_queue_attributes(QueueUrl=url, Attributes=timeout)
+
+    def _kill(self, cloud: Cloud, environment: dict[str, str], report: Report) -> None:
+        chance = random.Random(self.settings.seed)
+        hunter = Hunter(
+            chance,
+            Path(cloud.home),
+            cloud.pids["ministack"],
+            lambda: _service(cloud),
+            lambda: daemon.running(home_of(NAME, self.home).pid_file("jobs")),
+            lambda: [pid for lane in self.lanes if (pid := lane.pid) is not None],
+        )
+        said = time.monotonic()
+        while sum(report.kills.values()) < self.settings.kills and not self._in_trouble():
+            time.sleep(chance.expovariate(1 / self.settings.pace))
+            (kind,) = chance.choices(list(WEIGHTS), list(WEIGHTS.values()))
+            killed = hunter.strike(kind)
+            if killed is None:
+                continue
+            report.kills[kind] += 1
+            if kind is Kind.WORKER:
+                report.functions[killed] += 1
+            if kind is Kind.KEEPER:
+                # Nobody keeps the keeper: a person sees it and says `ekiden up`.
+                up = [sys.executable, "-m", "ekiden_cli", "up", "--name", NAME]
+                done = subprocess.run(up, env=environment, capture_output=True, text=True, timeout=60, check=False)
+                if done.returncode != 0:
+                    report.troubles.append(f"`ekiden up` did not repair the cloud: {done.stderr[-300:]}")
+            if time.monotonic() - said > 10:
+                said = time.monotonic()
+                runs = sum(len(lane.runs) for lane in self.lanes)
+                self.say(f"{sum(report.kills.values())} kills, {runs} runs ended")
+
+    def _in_trouble(self) -> bool:
+        return any(lane.troubles for lane in self.lanes)
+
+    def _sweep(self, cloud: Cloud, pause: float) -> None:
+        functions = client("lambda", cloud.endpoint_url)
+        while not self.over.wait(pause):
+            with contextlib.suppress(ClientError, BotoCoreError):
+                functions.invoke(FunctionName=RECONCILER, Payload=b"{}")
+
+    def _settle(self, cloud: Cloud, report: Report) -> None:
+        """The ledger says that all is over; the job service has a moment to agree."""
+
+        def idle() -> bool:
+            health = _health(cloud)
+            return health is not None and health["jobs"] == {"running": 0, "pending": 0} and not health["unsent_events"]
+
+        if not daemon.wait_until(idle, 30):
+            report.troubles.append(f"the job service is not idle 30 s after the last run: {_health(cloud)}")
+
+
+def _health(cloud: Cloud) -> dict[str, Any] | None:
+    try:
+        with urllib.request.urlopen(f"{cloud.sagemaker_url}/health", timeout=2) as answer:
+            found: dict[str, Any] = json.load(answer)
+            return found
+    except OSError:
+        return None
+
+
+def _service(cloud: Cloud) -> int | None:
+    health = _health(cloud)
+    return int(health["pid"]) if health else None
+
+
+def _parked(cloud: Cloud) -> int:
+    sqs = client("sqs", cloud.endpoint_url)
+    queues = [url for url in sqs.list_queues()["QueueUrls"] if "Dlq" in url]
+    name = "ApproximateNumberOfMessages"
+    return sum(int(sqs.get_queue_attributes(QueueUrl=u, AttributeNames=[name])["Attributes"][name]) for u in queues)

@@ -1,0 +1,155 @@
+"""Whom to kill: the processes that do the work, found by what the system says of them."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import re
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+PROC = Path("/proc")
+_WORKER = re.compile(r"ministack-lambda-ekiden-([a-z-]+?)-[a-z0-9_]{8}/")
+_LOOK = 0.015  # s in which a worker that is busy shows it
+
+
+class Kind(StrEnum):
+    """What is killed."""
+
+    WORKER = "Lambda worker"
+    SERVICE = "job service"
+    KEEPER = "job service and its keeper"
+    CLI = "CLI"
+    WATCHER = "a job with what watches it"
+
+
+WEIGHTS = {Kind.WORKER: 50, Kind.SERVICE: 22, Kind.CLI: 20, Kind.WATCHER: 6, Kind.KEEPER: 2}
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """A process as /proc shows it."""
+
+    pid: int
+    parent: int
+    command: tuple[str, ...]
+
+
+def processes() -> list[Process]:
+    """Everything that runs; what ends while it is looked at is left out."""
+    found = []
+    for entry in PROC.glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            fields = (entry / "stat").read_text().rpartition(")")[2].split()
+            if fields[0] != "Z":
+                command = (entry / "cmdline").read_bytes().decode(errors="replace").split("\0")
+                found.append(Process(int(entry.name), int(fields[1]), tuple(command)))
+    return found
+
+
+def belonging_to(home: Path) -> list[Process]:
+    """What runs for the cloud whose folder is ``home``, by its command line or its environment."""
+    found = []
+    for process in processes():
+        with contextlib.suppress(OSError):
+            environment = (PROC / str(process.pid) / "environ").read_bytes().decode(errors="replace")
+            if process.pid != os.getpid() and str(home) in "\0".join([*process.command, environment]):
+                found.append(process)
+    return found
+
+
+def workers(ministack: int) -> dict[int, str]:
+    """MiniStack's Lambda workers: pid and function."""
+    return {
+        process.pid: match[1]
+        for process in processes()
+        if process.parent == ministack and (match := _WORKER.search(" ".join(process.command)))
+    }
+
+
+def watchers(home: Path, name_ends: str) -> list[int]:
+    """The wrappers of running jobs (not of endpoints) whose names end so."""
+    jobs = str(home / "jobs" / "jobs") + os.sep
+    return [
+        process.pid
+        for process in processes()
+        if any(word.endswith("wrap.py") for word in process.command)
+        and any(
+            word.startswith(jobs) and word.endswith("/control") and Path(word).parent.name.endswith(name_ends)
+            for word in process.command
+        )
+    ]
+
+
+def busy(pids: list[int]) -> list[int]:
+    """Those that were on a processor within the last moment."""
+    before = {pid: _cpu_time(pid) for pid in pids}
+    time.sleep(_LOOK)
+    return [pid for pid in pids if _cpu_time(pid) > before[pid]]
+
+
+def _cpu_time(pid: int) -> int:
+    try:
+        return int((PROC / str(pid) / "schedstat").read_text().split()[0])
+    except (OSError, IndexError):
+        return 0
+
+
+def kill(pid: int) -> bool:
+    """``kill -9``; False if it was gone already."""
+    try:
+        os.kill(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+@dataclass(frozen=True, slots=True)
+class Hunter:
+    """Chooses and kills, by a seeded generator."""
+
+    random: random.Random
+    home: Path
+    ministack: int
+    service: Callable[[], int | None]
+    """The job service's pid now."""
+    keeper: Callable[[], int | None]
+    clis: Callable[[], list[int]]
+
+    def strike(self, kind: Kind) -> str | None:
+        """Kill one of ``kind`` and say whom; None if there is none just now."""
+        match kind:
+            case Kind.WORKER:
+                return self._worker()
+            case Kind.SERVICE:
+                return self._one([pid for pid in [self.service()] if pid], "job service")
+            case Kind.KEEPER:
+                return self._one([pid for pid in [self.keeper()] if pid], "keeper")
+            case Kind.CLI:
+                return self._one(self.clis(), "CLI")
+            case Kind.WATCHER:
+                # Only of first attempts: a stage whose every attempt was killed may fail its run, and rightly.
+                return self._one(watchers(self.home, "-1"), "job")
+
+    def _worker(self) -> str | None:
+        """Mostly one that works at this moment, a little later: in the middle of what it does."""
+        known = workers(self.ministack)
+        at_work = busy(list(known)) if self.random.random() < 0.8 else []
+        victim = self._choose(at_work or list(known))
+        if victim is None:
+            return None
+        if at_work:
+            time.sleep(self.random.uniform(0, 0.03))
+        return known[victim] if kill(victim) else None
+
+    def _one(self, pids: list[int], what: str) -> str | None:
+        victim = self._choose(pids)
+        return what if victim is not None and kill(victim) else None
+
+    def _choose(self, pids: list[int]) -> int | None:
+        return self.random.choice(sorted(pids)) if pids else None
