@@ -54,6 +54,8 @@ lint: setup ## Format check, lint, types, layers, template
 	@$(BIN)/mypy layers/shared/ekiden engine/ekiden_engine local/ekiden_local cli/ekiden_cli tools benchmarks tests
 	@for handler in functions/*/handler.py; do $(BIN)/mypy --no-error-summary "$$handler"; done
 	@$(BIN)/lint-imports
+	@$(BIN)/python -m benchmarks.table --check
+	@$(BIN)/python tools/export_schemas.py --check
 	@$(BIN)/cfn-lint template.yaml --append-rules cfn_lint_serverless.rules
 	@$(TOOLS)/sam/bin/sam validate --lint --template template.yaml --region us-east-1
 
@@ -69,7 +71,7 @@ bench: setup ## Run a benchmark (NAME=main-job | transitions | scoring) and writ
 
 .PHONY: bench-table
 bench-table: setup ## Render the README's table of figures from benchmarks/results/*.json
-	@$(BIN)/python -m benchmarks.table
+	@$(BIN)/python -m benchmarks.table $(ARGS)
 
 .PHONY: up
 up: setup ## Start the embedded cloud and deploy the template to it

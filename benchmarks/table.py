@@ -13,7 +13,13 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parent.parent
-README = ROOT / "README.md"
+PLACES = {
+    ROOT / "README.md": ("main-job", "transitions", "scoring", "simulation"),
+    ROOT / "docs" / "reliability.md": ("simulation", "teeth", "chaos"),
+}
+"""Which results are shown where."""
+COMMANDS = {"simulation": "make simulate", "teeth": "make teeth", "chaos": "make chaos"}
+"""How results come about that are not ``make bench NAME=…``."""
 BEGIN, END = "<!-- figures: begin -->", "<!-- figures: end -->"
 
 
@@ -32,14 +38,17 @@ def line(row: dict[str, Any]) -> str:
     return f"| {row['figure']} | {number(row['value'])}{unit} | {sign} {number(row['goal'])}{unit} | {peers} |"
 
 
-def table() -> str:
-    """All committed figures."""
+def table(names: tuple[str, ...]) -> str:
+    """The committed figures of ``names``, in that order; those that are not there yet are left out."""
     parts = []
-    for path in sorted((ROOT / "benchmarks" / "results").glob("*.json")):
+    for name in names:
+        path = ROOT / "benchmarks" / "results" / f"{name}.json"
+        if not path.exists():
+            continue
         result = json.loads(path.read_text())
-        machine = result["machine"]
+        command = COMMANDS.get(name, f"make bench NAME={name}")
         parts.append(
-            f"\n`make bench NAME={path.stem}` on {machine['cores']} cores, {result['measured_at'][:10]}\n\n"
+            f"\n`{command}` on {result['machine']['cores']} cores, {result['measured_at'][:10]}\n\n"
             "| Figure | Measured | Goal | Beside, in the same run |\n|---|---|---|---|\n"
             + "\n".join(line(row) for row in result["rows"])
         )
@@ -47,19 +56,21 @@ def table() -> str:
 
 
 def main() -> int:
-    """Rewrite or check the README."""
+    """Rewrite or check the tables."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--check", action="store_true", help="only say whether the README is current")
+    parser.add_argument("--check", action="store_true", help="only say whether the tables are current")
     check = parser.parse_args().check
-    text = README.read_text()
-    head, rest = text.split(BEGIN)
-    new = f"{head}{BEGIN}\n{table()}\n\n{END}{rest.split(END)[1]}"
-    if check:
-        if new != text:
-            print("README.md does not show the committed figures: run `make bench-table`", file=sys.stderr)
-        return int(new != text)
-    README.write_text(new)
-    return 0
+    stale = 0
+    for path, names in PLACES.items():
+        text = path.read_text()
+        head, rest = text.split(BEGIN)
+        new = f"{head}{BEGIN}\n{table(names)}\n\n{END}{rest.split(END)[1]}"
+        if check and new != text:
+            print(f"{path.name} does not show the committed figures: run `make bench-table`", file=sys.stderr)
+            stale = 1
+        elif not check:
+            path.write_text(new)
+    return stale
 
 
 if __name__ == "__main__":

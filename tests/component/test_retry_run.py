@@ -244,6 +244,7 @@ def test_of_two_retries_at_once_one_wins(world: World) -> None:
     def meanwhile(call: str, when: str) -> None:
         if (call, when) == ("InMemoryLedger.commit", "before"):
             world.faults.hook = lambda call, when: None
+            world.clock.advance(seconds=1)
             retry(world, run_id)
 
     world.faults.hook = meanwhile
@@ -304,7 +305,6 @@ def test_a_stage_is_tried_as_often_as_its_limits_say_and_again_after_a_retry(wor
 def test_the_runs_own_limit_ends_it_whatever_its_stages_may_take(world: World) -> None:
     run_id = world.submit(limits={"stage_hours": 24, "run_hours": 2, "stages": {"train": {"hours": 100}}})
     succeed(world, run_id, Stage.EXPORT, Stage.PROCESS)
-    world.reach(run_id, Stage.EXPORT)
     world.ready(run_id, Stage.TRAIN)
     assert world.jobs.job(world.job(run_id, Stage.TRAIN)).max_runtime_seconds == 360_000
     world.sweep(hours=2)

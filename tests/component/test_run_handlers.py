@@ -8,11 +8,10 @@ from typing import Any
 
 import pytest
 
-from ekiden.application.reconcile import LIST_CALLS
 from ekiden.domain.model import AttemptStatus, Failure, RunStatus, Stage, StageStatus
 from ekiden.domain.transitions import JobStatus
 from ekiden.errors import DependencyUnavailable, LostRace, Permanent
-from ekiden.ports import Job, JobLogLine, LiveAttempt
+from ekiden.ports import Job, JobLogLine
 from tests.fakes import World
 from tests.fakes.events import SAMPLE_SPEC, bus_event, failed, http_event, sqs_event
 from tests.fakes.faults import Crash

@@ -26,7 +26,6 @@ from tests.simulation.mutants import MUTANTS
 from tests.simulation.runner import PLAN, Outcome, Tally, Task, retell, simulate_all, tasks
 from tests.simulation.weather import WEATHERS
 
-
 CANCELS = 1_000
 
 

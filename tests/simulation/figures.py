@@ -8,8 +8,8 @@ from itertools import chain, count
 from typing import TypeVar
 
 from benchmarks.common import Row, write
-from tests.simulation.mutants import MUTANTS
 from tests.simulation.detection import Detection
+from tests.simulation.mutants import MUTANTS
 from tests.simulation.runner import PLAN, Outcome, Tally, simulate, simulate_all, tasks
 from tests.simulation.weather import HARSH, MILD
 from tests.simulation.workload import Plan

@@ -93,8 +93,8 @@ class Invariants:
                 self._violated(run.run_id, f"never ended: it is {run.status}")
             self._replays(run)
         for job in self.platform.alive.values():
-            run = self.ledger.run_now(job.run_id)
-            if run is None or run.status in TERMINAL_RUN:
+            owner = self.ledger.run_now(job.run_id)
+            if owner is None or owner.status in TERMINAL_RUN:
                 self._violated(job.run_id, f"{job.name} runs on though the run is over")
 
     def _violated(self, run_id: str, what: str) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from itertools import count
 from typing import Any
@@ -38,7 +38,7 @@ class Mutant:
     name: str
     what: str
     applied: Callable[[], AbstractContextManager[Any]] = _nothing
-    options: Options = Options()
+    options: Options = field(default_factory=Options)
 
 
 def _no_fence() -> AbstractContextManager[Any]:

@@ -25,9 +25,9 @@ from tests.fakes.time import NOW
 from tests.simulation.invariants import Invariants
 from tests.simulation.kernel import Boundary, Invocation, Kernel, Settle, Verdict, VirtualClock
 from tests.simulation.ledger import LaggingLedger, WatchedScores
-from tests.simulation.platform import Jobs, Platform
+from tests.simulation.platform import Creation, Jobs, Platform
 from tests.simulation.story import Story
-from tests.simulation.transports import BusPort, Buses, DeadLetterPort, Queue, ScoreQueuePort, Stream
+from tests.simulation.transports import Buses, BusPort, DeadLetterPort, Queue, ScoreQueuePort, Stream
 from tests.simulation.weather import CrashAt, Sky, Weather
 from tests.simulation.wiring import BUCKET, wiring
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import count
 from typing import Any
 from zlib import crc32
@@ -116,7 +117,7 @@ class Queue:
             if message.key in failed:
                 message.troubles.append(why or "reported as failed")
                 message.innocent |= not invocation.faults
-                self._kernel.after(max(again, 0.0), lambda message=message: self._show(message))  # type: ignore[misc]
+                self._kernel.after(max(again, 0.0), partial(self._show, message))
         self._poll()
 
 
@@ -159,7 +160,7 @@ class ScoreQueuePort:
         """See ``ports.Messages.send``."""
         for body in bodies:
             for delay in self._sky.delays(POLL):
-                self._kernel.after(delay, lambda body=body: self._queue.send(body))  # type: ignore[misc]
+                self._kernel.after(delay, partial(self._queue.send, body))
 
 
 class Buses:
@@ -183,7 +184,7 @@ class Buses:
             if rule.bus == bus and rule.matches(event):
                 body = body or json.dumps(event)
                 for delay in self._sky.delays(DELIVERY):
-                    self._kernel.after(delay, lambda queue=rule.queue: self._queues[queue].send(body))  # type: ignore[misc]
+                    self._kernel.after(delay, partial(self._queues[rule.queue].send, body))
 
 
 class BusPort:

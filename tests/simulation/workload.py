@@ -7,6 +7,7 @@ import json
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import yaml
@@ -67,12 +68,12 @@ class Workload:
             at = sky.between(0.0, self.plan.within) if number else 0.0
             self.open += 1
             if sky.chance(self.plan.uploads):
-                kernel.after(at, lambda number=number: self._upload(number))  # type: ignore[misc]
+                kernel.after(at, partial(self._upload, number))
             else:
-                kernel.after(at, lambda number=number: self._submit(number))  # type: ignore[misc]
+                kernel.after(at, partial(self._submit, number))
             if sky.chance(self.plan.scores):
                 self.open += 1
-                kernel.after(at, lambda number=number: self._ask_for_scores(number))  # type: ignore[misc]
+                kernel.after(at, partial(self._ask_for_scores, number))
 
     def spec(self, number: int) -> dict[str, Any]:
         """The spec of a run."""
