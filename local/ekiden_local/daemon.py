@@ -59,9 +59,13 @@ def running(pid_file: Path) -> int | None:
 
 
 def alive(pid: int) -> bool:
-    """Whether the process runs; one of ours that has ended is collected first."""
+    """Whether the process runs. One that has ended and waits to be collected, by us or by anybody else, does not."""
     with contextlib.suppress(ChildProcessError):
         if os.waitpid(pid, os.WNOHANG)[0] == pid:
+            return False
+    # In a container without an init, nobody ever collects a daemon that another process started.
+    with contextlib.suppress(OSError, IndexError):
+        if Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()[0] == "Z":
             return False
     try:
         os.kill(pid, 0)

@@ -34,6 +34,10 @@ GRAPH = {
     "rated.csv": "~id,~from,~to,~label,rating:Double\ne1,u1,m1,rated,3\n",
 }
 RECONCILER = "ekiden-reconcile-jobs"
+KILLS_PER_STEP = 4
+"""Kills without a step forward, anywhere, after which the next one waits for a step: on a machine that has much else to
+do, work that is killed faster than it moves would tell nothing."""
+STEP_LIMIT = 15.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +67,7 @@ class Report:
     """Lambda workers killed, by function."""
     troubles: list[str] = field(default_factory=list)
     cut_off: int = 0
-    """Invocations that a kill ended."""
+    """Invocations by queues and the stream that a kill ended."""
     repeated: int = 0
     """CLI commands repeated because they were killed."""
     refused: int = 0
@@ -99,6 +103,11 @@ class Storm:
         command = [sys.executable, "-I", "-S", programs.__file__, str(self.notes)]
         images.write_text(json.dumps({"images": {"ekiden-engine:*": {"command": command, "program": "ekiden-engine"}}}))
         port = ports.choose(None, FIRST_PORT)
+        # A home of its own, but for the builds: one of this very code may lie ready.
+        builds = home_of(NAME).root / "build"
+        builds.mkdir(parents=True, exist_ok=True)
+        self.home.mkdir(parents=True)
+        (self.home / "build").symlink_to(builds)
         try:
             cloud = supervisor.up(NAME, port=port, home=self.home, images=images, on_progress=self.say)
             report = self._storm(cloud)
@@ -142,7 +151,7 @@ class Storm:
         report.repeated = sum(lane.repeated for lane in self.lanes)
         report.refused = sum(lane.refused for lane in self.lanes)
         report.run_seconds = sorted(done.seconds for lane in self.lanes for done in lane.runs)
-        report.cut_off = (Path(cloud.home) / "logs/ministack.log").read_text().count("Worker process died")
+        report.cut_off = (Path(cloud.home) / "logs/ministack.log").read_text().count(" failed processing ")
         report.parked = _parked(cloud)
         report.seconds = time.monotonic() - began
         return report
@@ -166,16 +175,23 @@ class Storm:
             cloud.pids["ministack"],
             lambda: _service(cloud),
             lambda: daemon.running(home_of(NAME, self.home).pid_file("jobs")),
-            lambda: [pid for lane in self.lanes if (pid := lane.pid) is not None],
+            lambda: {pid: lane.name for lane in self.lanes if (pid := lane.pid) is not None},
         )
-        said = time.monotonic()
+        # Once everybody has been through a run, there is something to kill everywhere.
+        daemon.wait_until(lambda: all(lane.runs or lane.troubles for lane in self.lanes), self.settings.patience)
+        said, steps, idle = time.monotonic(), self._steps(), 0
         while sum(report.kills.values()) < self.settings.kills and not self._in_trouble():
-            time.sleep(chance.expovariate(1 / self.settings.pace))
             (kind,) = chance.choices(list(WEIGHTS), list(WEIGHTS.values()))
             killed = hunter.strike(kind)
             if killed is None:
+                time.sleep(0.02)
                 continue
             report.kills[kind] += 1
+            if idle >= KILLS_PER_STEP:
+                self._await_step(steps)
+            steps, before = self._steps(), steps
+            idle = idle + 1 if steps == before else 0
+            time.sleep(chance.expovariate(1 / self.settings.pace))
             if kind is Kind.WORKER:
                 report.functions[killed] += 1
             if kind is Kind.KEEPER:
@@ -188,6 +204,14 @@ class Storm:
                 said = time.monotonic()
                 runs = sum(len(lane.runs) for lane in self.lanes)
                 self.say(f"{sum(report.kills.values())} kills, {runs} runs ended")
+
+    def _await_step(self, seen: int) -> None:
+        daemon.wait_until(lambda: self._steps() != seen, STEP_LIMIT)
+
+    def _steps(self) -> int:
+        """How far all the work has come."""
+        marks = sum(1 for folder in ("starts", "ends") for _ in (self.notes / folder).glob("*"))
+        return marks + sum(len(lane.runs) + len(lane.scores) for lane in self.lanes)
 
     def _in_trouble(self) -> bool:
         return any(lane.troubles for lane in self.lanes)

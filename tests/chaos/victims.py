@@ -9,13 +9,14 @@ import re
 import signal
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
 PROC = Path("/proc")
 _WORKER = re.compile(r"ministack-lambda-ekiden-([a-z-]+?)-[a-z0-9_]{8}/")
-_LOOK = 0.015  # s in which a worker that is busy shows it
+_LOOK = 0.003  # s in which a worker that is busy shows it
+_HUNT = 0.5  # s to wait for one that is at work
 
 
 class Kind(StrEnum):
@@ -28,7 +29,10 @@ class Kind(StrEnum):
     WATCHER = "a job with what watches it"
 
 
-WEIGHTS = {Kind.WORKER: 50, Kind.SERVICE: 22, Kind.CLI: 20, Kind.WATCHER: 6, Kind.KEEPER: 2}
+WEIGHTS = {Kind.WORKER: 50, Kind.SERVICE: 16, Kind.CLI: 16, Kind.WATCHER: 16, Kind.KEEPER: 2}
+REST = 4.0
+"""Seconds that a function, the job service or a user is left alone after a kill: who is killed without a pause never
+comes to where a kill could do harm."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +97,14 @@ def busy(pids: list[int]) -> list[int]:
     return [pid for pid in pids if _cpu_time(pid) > before[pid]]
 
 
+def _soon(look: Callable[[], list[int]]) -> list[int]:
+    """What ``look`` finds, as soon as it finds something; empty if it does not within half a second."""
+    end = time.monotonic() + _HUNT
+    while not (found := look()) and time.monotonic() < end:
+        time.sleep(0.001)
+    return found
+
+
 def _cpu_time(pid: int) -> int:
     try:
         return int((PROC / str(pid) / "schedstat").read_text().split()[0])
@@ -119,7 +131,9 @@ class Hunter:
     service: Callable[[], int | None]
     """The job service's pid now."""
     keeper: Callable[[], int | None]
-    clis: Callable[[], list[int]]
+    clis: Callable[[], dict[int, str]]
+    """The commands that run now: pid and user."""
+    _struck: dict[str, float] = field(default_factory=dict)
 
     def strike(self, kind: Kind) -> str | None:
         """Kill one of ``kind`` and say whom; None if there is none just now."""
@@ -127,29 +141,33 @@ class Hunter:
             case Kind.WORKER:
                 return self._worker()
             case Kind.SERVICE:
-                return self._one([pid for pid in [self.service()] if pid], "job service")
+                return self._one({pid: "job service" for pid in [self.service()] if pid})
             case Kind.KEEPER:
-                return self._one([pid for pid in [self.keeper()] if pid], "keeper")
+                return self._one({pid: "job service" for pid in [self.keeper()] if pid})
             case Kind.CLI:
-                return self._one(self.clis(), "CLI")
+                return self._one(self.clis())
             case Kind.WATCHER:
                 # Only of first attempts: a stage whose every attempt was killed may fail its run, and rightly.
-                return self._one(watchers(self.home, "-1"), "job")
+                return self._one({pid: f"job {pid}" for pid in _soon(lambda: watchers(self.home, "-1"))})
 
     def _worker(self) -> str | None:
         """Mostly one that works at this moment, a little later: in the middle of what it does."""
-        known = workers(self.ministack)
-        at_work = busy(list(known)) if self.random.random() < 0.8 else []
-        victim = self._choose(at_work or list(known))
-        if victim is None:
+        known = self._rested(workers(self.ministack))
+        at_work: list[int] = []
+        if self.random.random() < 0.8:
+            at_work = _soon(lambda: busy(list(known)))
+            time.sleep(self.random.uniform(0, 0.01))
+        return self._one({pid: known[pid] for pid in at_work} or known)
+
+    def _one(self, candidates: dict[int, str]) -> str | None:
+        """Kill one of the candidates (pid and name) and say its name."""
+        rested = self._rested(candidates)
+        victim = self.random.choice(sorted(rested)) if rested else None
+        if victim is None or not kill(victim):
             return None
-        if at_work:
-            time.sleep(self.random.uniform(0, 0.03))
-        return known[victim] if kill(victim) else None
+        self._struck[rested[victim]] = time.monotonic()
+        return rested[victim]
 
-    def _one(self, pids: list[int], what: str) -> str | None:
-        victim = self._choose(pids)
-        return what if victim is not None and kill(victim) else None
-
-    def _choose(self, pids: list[int]) -> int | None:
-        return self.random.choice(sorted(pids)) if pids else None
+    def _rested(self, candidates: dict[int, str]) -> dict[int, str]:
+        now = time.monotonic()
+        return {pid: name for pid, name in candidates.items() if now - self._struck.get(name, -REST) >= REST}

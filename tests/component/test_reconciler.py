@@ -112,7 +112,7 @@ def test_a_job_that_may_neither_be_described_nor_stopped_does_not_keep_its_run_o
     run_id = world.submit(limits={"stage_hours": 1})
     world.reach(run_id, Stage.EXPORT)
     world.faults.before["FakeJobs.describe"] = Permanent("denied")
-    assert len(world.sweep()["troubles"]) == 1
+    assert len(world.sweep(minutes=31)["troubles"]) == 1
     world.faults.before["FakeJobs.describe"] = Permanent("denied")
     world.faults.before["FakeJobs.stop"] = Permanent("denied")
     assert world.sweep(hours=2)["moved"] == 1
@@ -173,7 +173,7 @@ def test_a_sweep_by_a_lagging_index_does_nothing(world: World) -> None:
         LiveAttempt(run_id, replace(attempt, number=7)),
         LiveAttempt("nobody", attempt),
     ]
-    result = world.sweep()
+    result = world.sweep(minutes=31)
     assert (result["looked_at"], result["moved"]) == (2, 0)
 
 
@@ -287,7 +287,7 @@ def test_the_most_urgent_comes_first_when_the_budget_is_small(world: World) -> N
 
     world.ledger.load = watched  # type: ignore[method-assign]
     # WHEN there is budget for one at a time
-    for _ in range(4):
+    for _ in range(5):
         world.parts.reconcile_jobs(budget=LIST_CALLS + 1, actor="reconciler")
     # THEN what ended comes first, then what is overdue or waits, then the rest
     assert list(dict.fromkeys(order)) == ["ended", "overdue", "waiting", "unseen"]

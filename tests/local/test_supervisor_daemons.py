@@ -124,6 +124,26 @@ def test_a_killed_daemon_is_noticed(home: Home) -> None:
     assert daemon.wait_until(lambda: daemon.running(home.pid_file("sleeper")) is None, 5)
 
 
+def test_a_daemon_that_has_ended_and_that_nobody_collects_does_not_run() -> None:
+    # GIVEN a process whose parent, not this one, does not collect it
+    script = (
+        "import subprocess, sys, time\n"
+        "child = subprocess.Popen([sys.executable, '-c', ''])\n"
+        "print(child.pid, flush=True); time.sleep(60)\n"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
+    assert parent.stdout is not None
+    pid = int(parent.stdout.readline())
+    # WHEN it has ended, THEN it is not taken for alive, though the system still knows its pid.
+    try:
+        assert daemon.wait_until(lambda: not daemon.alive(pid), 5)
+        os.kill(pid, 0)
+    finally:
+        parent.kill()
+        parent.wait(10)
+        parent.stdout.close()
+
+
 def test_a_daemon_that_dies_at_once_is_reported_with_its_last_words(home: Home) -> None:
     pid = start_sleeper(home, "raise SystemExit('cannot bind: ' + 'x' * 500)")
     with pytest.raises(CloudError, match="ended at once") as caught:

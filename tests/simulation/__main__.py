@@ -23,7 +23,7 @@ from tests.simulation.figures import (
     simulation_rows,
 )
 from tests.simulation.mutants import MUTANTS
-from tests.simulation.runner import PLAN, Outcome, Tally, Task, retell, simulate_all, tasks
+from tests.simulation.runner import PLAN, Outcome, Tally, Task, dismiss, retell, simulate_all, tasks
 from tests.simulation.weather import WEATHERS
 
 CANCELS = 1_000
@@ -92,4 +92,6 @@ def _both(runs: int, first: int) -> Iterator[Task]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    code = main()
+    dismiss()
+    sys.exit(code)

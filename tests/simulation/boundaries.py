@@ -6,9 +6,10 @@ runs once per boundary with a crash there, and that trail tells which boundaries
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import islice
 
 from ekiden.domain.model import Stage
 from tests.simulation.kernel import Boundary
@@ -20,6 +21,7 @@ from tests.simulation.weather import CALM, CrashAt
 from tests.simulation.workload import Plan, Workload
 
 QUICK = Jobs(shortest=20.0, longest=40.0)
+CHUNK = 50
 Point = tuple[str, int, str, str]
 """Where in the code a boundary is: function, how many boundaries its invocation had before, call, moment."""
 
@@ -110,28 +112,43 @@ def point_of(boundary: Boundary) -> Point:
     return boundary.invocation.function, boundary.number, boundary.call, boundary.moment
 
 
-def single(name: str, numbers: range) -> list[Trial]:
-    """A crash at each of these boundaries."""
-    return [play(SCENARIOS[name], number) for number in numbers]
+Crashes = tuple[str, tuple[int, ...]]
+"""A scenario, and the boundaries at which workers die."""
 
 
-def pairs(name: str, first: int) -> list[Trial]:
-    """A crash at ``first``, and a second one at every place that the scenario then comes to."""
-    scenario = SCENARIOS[name]
-    return [play(scenario, first, second) for second in play(scenario, first).points.values()]
+def try_out(crashes: Sequence[Crashes]) -> list[Trial]:
+    """Trials of these, for a worker process."""
+    return [play(SCENARIOS[name], *numbers) for name, numbers in crashes]
 
 
-def every_single_crash(name: str) -> Iterator[Trial]:
-    """A crash at every boundary that the scenario passes."""
-    calm = play(SCENARIOS[name])
-    yield calm
-    step = 40
-    chunks = [range(start, min(start + step, calm.boundaries)) for start in range(0, calm.boundaries, step)]
-    for trials in parallel(partial(single, name), chunks):
-        yield from trials
+def single_crashes() -> Iterator[Crashes]:
+    """A crash at every boundary that the scenarios pass."""
+    for name, scenario in SCENARIOS.items():
+        for number in range(play(scenario).boundaries):
+            yield name, (number,)
 
 
-def every_pair(name: str) -> Iterator[Trial]:
-    """A crash at every place in the code, and a second one at every place after it."""
-    for trials in parallel(partial(pairs, name), list(play(SCENARIOS[name]).points.values())):
-        yield from trials
+def pairs_of_crashes() -> Iterator[Crashes]:
+    """A crash at every place in the code and a second one at every place that is then come to.
+
+    Each pair of places in the first scenario in which it can happen.
+    """
+    seen: set[tuple[Point, Point]] = set()
+    for name, scenario in SCENARIOS.items():
+        for first_place, first in play(scenario).points.items():
+            for second_place, second in play(scenario, first).points.items():
+                if (first_place, second_place) not in seen:
+                    seen.add((first_place, second_place))
+                    yield name, (first, second)
+
+
+def trials(crashes: Iterable[Crashes]) -> Iterator[Trial]:
+    """What becomes of each."""
+    for some in parallel(try_out, _chunks(crashes)):
+        yield from some
+
+
+def _chunks(crashes: Iterable[Crashes]) -> Iterator[list[Crashes]]:
+    left = iter(crashes)
+    while chunk := list(islice(left, CHUNK)):
+        yield chunk

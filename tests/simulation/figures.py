@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import resource
 from collections.abc import Callable, Mapping, Sequence
-from itertools import chain, count
+from itertools import chain
 from typing import TypeVar
 
 from benchmarks.common import Row, write
 from tests.simulation.detection import Detection
 from tests.simulation.mutants import MUTANTS
-from tests.simulation.runner import PLAN, Outcome, Tally, simulate, simulate_all, tasks
+from tests.simulation.runner import PLAN, Outcome, Tally, dismiss, simulate_all, tasks
 from tests.simulation.weather import HARSH, MILD
 from tests.simulation.workload import Plan
 
@@ -23,12 +23,15 @@ CANCELLING = Plan(cancels=1.0, uploads=0.0, scores=0.0)
 
 def measure(do: Callable[[], R]) -> tuple[R, float]:
     """What ``do`` makes, and the CPU seconds that its worker processes took."""
+    dismiss()
     before = _cpu()
     made = do()
+    dismiss()
     return made, _cpu() - before
 
 
 def _cpu() -> float:
+    """CPU seconds of the worker processes that have ended."""
     usage = resource.getrusage(resource.RUSAGE_CHILDREN)
     return usage.ru_utime + usage.ru_stime
 
@@ -57,15 +60,14 @@ def detection_rows(found: Detection) -> list[Row]:
 
 def cancels(wanted: int) -> tuple[int, list[Outcome]]:
     """At least ``wanted`` cancels taken by live runs, half of them in harsh weather, and the seeds that failed."""
-    taken, failing = 0, list[Outcome]()
-    for seed in count():
-        if taken >= wanted:
-            return taken, failing
-        for weather in (MILD, HARSH):
-            outcome = simulate(weather, seed, plan=CANCELLING)
-            taken += outcome.counts["cancelled while live"]
-            failing += [outcome] if outcome.violations else []
-    raise AssertionError
+    taken, failing, first = 0, list[Outcome](), 0
+    while taken < wanted:
+        both = chain(*(tasks(weather.name, wanted // 2, first, plan=CANCELLING) for weather in (MILD, HARSH)))
+        for tally in simulate_all(both).values():
+            taken += tally.counts["cancelled while live"]
+            failing += tally.failing
+        first += wanted // 2 // CANCELLING.runs
+    return taken, failing
 
 
 def cancel_rows(taken: int, failing: Sequence[Outcome]) -> list[Row]:

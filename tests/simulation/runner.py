@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
+from multiprocessing.pool import Pool
 from typing import TypeVar
 
 from ekiden.domain.scores import TERMINAL_SCORE
@@ -159,33 +160,46 @@ class Task:
     weather: str
     seeds: range
     mutant: str | None = None
+    plan: Plan = PLAN
 
 
 def work(task: Task) -> list[Outcome]:
     """Simulate a task's seeds."""
     mutant = MUTANTS[task.mutant] if task.mutant else None
-    return [simulate(WEATHERS[task.weather], seed, mutant=mutant) for seed in task.seeds]
+    return [simulate(WEATHERS[task.weather], seed, plan=task.plan, mutant=mutant) for seed in task.seeds]
 
 
-def tasks(weather: str, runs: int, first: int = 0, mutant: str | None = None) -> Iterator[Task]:
+def tasks(weather: str, runs: int, first: int = 0, mutant: str | None = None, plan: Plan = PLAN) -> Iterator[Task]:
     """Tasks for at least ``runs`` runs, from seed ``first`` on."""
-    last = first + -(-runs // PLAN.runs)
+    last = first + -(-runs // plan.runs)
     for start in range(first, last, CHUNK):
-        yield Task(weather, range(start, min(start + CHUNK, last)), mutant)
+        yield Task(weather, range(start, min(start + CHUNK, last)), mutant, plan)
 
 
-def parallel(do: Callable[[T], R], todo: Iterable[T], *, workers: int = WORKERS) -> Iterator[R]:
-    """What ``do`` makes of each item, on several cores, in no order."""
-    with multiprocessing.get_context("spawn").Pool(workers) as pool:
-        yield from pool.imap_unordered(do, todo)
+_POOL: list[Pool] = []
+
+
+def parallel(do: Callable[[T], R], todo: Iterable[T]) -> Iterator[R]:
+    """What ``do`` makes of each item, on several cores, in no order. The worker processes stay for the next time."""
+    if not _POOL:
+        _POOL.append(multiprocessing.get_context("spawn").Pool(WORKERS))
+    yield from _POOL[0].imap_unordered(do, todo)
+
+
+def dismiss() -> None:
+    """End the worker processes."""
+    while _POOL:
+        pool = _POOL.pop()
+        pool.close()
+        pool.join()
 
 
 def simulate_all(
-    todo: Iterable[Task], *, workers: int = WORKERS, progress: Callable[[dict[str, Tally]], None] | None = None
+    todo: Iterable[Task], *, progress: Callable[[dict[str, Tally]], None] | None = None
 ) -> dict[str, Tally]:
     """Tallies by weather. ``progress`` is told of each after every chunk."""
     tallies: dict[str, Tally] = {}
-    for outcomes in parallel(work, todo, workers=workers):
+    for outcomes in parallel(work, todo):
         for outcome in outcomes:
             tallies.setdefault(outcome.weather, Tally()).add(outcome)
         if progress:

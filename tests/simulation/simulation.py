@@ -99,7 +99,7 @@ class Simulation:
         """Have Lambda start a function."""
         handler, context, parts = handler_of(function), _context(function), self.parts[function]
         self.kernel.invoke(
-            function, self.wiring.timeouts.get(function, 30.0), lambda: handler(event, context, parts=parts), settle
+            function, self.wiring.timeouts[function], lambda: handler(event, context, parts=parts), settle
         )
 
     def run(self, until: float = HORIZON) -> None:
