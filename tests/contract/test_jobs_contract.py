@@ -9,13 +9,14 @@ import sys
 import time
 import uuid
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Protocol
 
 import boto3
 import pytest
 
+from ekiden.adapters import sagemaker_jobs
 from ekiden.adapters.aws_io import SageMakerEndpoints
 from ekiden.adapters.cloudwatch_logs import CloudWatchJobLogs
 from ekiden.adapters.sagemaker_jobs import SageMakerJobs
@@ -30,6 +31,7 @@ from ekiden_local.state import session_env
 from tests.fakes import NOW, FakeClock, FakeJobs
 from tests.fakes.aws import Aws, free_port
 from tests.fakes.functions import ROOT
+from tests.fakes.sagemaker import InMemorySageMaker
 
 LIMIT = 20.0
 """Seconds a job may take here; a tenth of one is usual."""
@@ -49,6 +51,12 @@ class Platform(Protocol):
 
     def over(self, attempt: Attempt) -> JobReport:
         """What became of the attempt's job, once it is over."""
+
+    def gone(self, attempt: Attempt) -> None:
+        """Wait until the platform knows the attempt's job no more."""
+
+    def now(self) -> datetime:
+        """The platform's time."""
 
 
 class InMemory:
@@ -74,6 +82,44 @@ class InMemory:
         return found
 
 
+    def gone(self, attempt: Attempt) -> None:
+        assert self.jobs.describe(attempt) is None
+
+    def now(self) -> datetime:
+        return NOW
+
+
+class ClientInMemory:
+    """The real adapter on a client in memory, ended by hand."""
+
+    bucket = "data"
+
+    def __init__(self) -> None:
+        self.client = InMemorySageMaker(FakeClock())
+        settings = SageMakerSettings("ekiden-engine:local", "arn:aws:iam::000000000000:role/JobRole")
+        self.jobs: Jobs = SageMakerJobs(self.client, settings)  # type: ignore[arg-type]
+
+    def over(self, attempt: Attempt) -> JobReport:
+        report = self.jobs.describe(attempt)
+        assert report is not None
+        if report.status is JobStatus.RUNNING and attempt.ref.kind is JobKind.ENDPOINT:
+            self.client.settle(attempt.ref.name)
+        elif report.status is JobStatus.RUNNING:
+            status, failure, transient = BEHAVIOURS[self.client.input_of(attempt.job, "graph").split("/")[-2]]
+            reason = f"AlgorithmError: {failure.code}: {failure.message}, exit code: " if failure else None
+            ended = "Completed" if status is JobStatus.SUCCEEDED else "Failed"
+            self.client.end(attempt.job, ended, reason and reason + ("75" if transient else "65"))
+        found = self.jobs.describe(attempt)
+        assert found is not None
+        return found
+
+    def gone(self, attempt: Attempt) -> None:
+        assert self.jobs.describe(attempt) is None
+
+    def now(self) -> datetime:
+        return NOW
+
+
 class JobServicePlatform:
     """Our job service, with S3 and logs in MiniStack."""
 
@@ -97,6 +143,15 @@ class JobServicePlatform:
                 return report
             time.sleep(0.05)
         raise AssertionError(f"{attempt.ref} was not over after {LIMIT} s: {report}")
+
+    def gone(self, attempt: Attempt) -> None:
+        deadline = time.monotonic() + LIMIT
+        while self.jobs.describe(attempt) is not None:
+            assert time.monotonic() < deadline, f"{attempt.ref} was still there after {LIMIT} s"
+            time.sleep(0.05)
+
+    def now(self) -> datetime:
+        return datetime.now(UTC)
 
 
 @pytest.fixture(scope="module")
@@ -125,9 +180,12 @@ def job_service(ministack: Aws, tmp_path_factory: pytest.TempPathFactory) -> Ite
         process.wait(timeout=20)
 
 
-@pytest.fixture(params=["fake", "job service"])
+@pytest.fixture(params=["fake", "client in memory", "job service"])
 def platform(request: pytest.FixtureRequest) -> Platform:
-    found: Platform = InMemory() if request.param == "fake" else request.getfixturevalue("job_service")
+    in_memory: dict[str, type[InMemory | ClientInMemory]] = {"fake": InMemory, "client in memory": ClientInMemory}
+    found: Platform = (
+        in_memory[request.param]() if request.param in in_memory else request.getfixturevalue("job_service")
+    )
     return found
 
 
@@ -246,6 +304,60 @@ def test_an_endpoint_is_created_then_updated_and_each_deployment_knows_its_own(p
     assert superseded is not None
     assert superseded.status is JobStatus.FAILED
     platform.jobs.deploy(second)
+
+
+def test_an_endpoint_is_stopped_by_deleting_it_once_it_is_in_service(platform: Platform) -> None:
+    asked = deployment(platform, f"contract-{uuid.uuid4().hex[:6]}")
+    platform.jobs.stop(attempt(asked).ref)
+    platform.jobs.deploy(asked)
+    platform.jobs.stop(attempt(asked).ref)
+    made = platform.over(attempt(asked))
+    assert made.status is JobStatus.SUCCEEDED, "what is being made is left alone"
+    assert made.created_at is not None
+
+    platform.jobs.stop(attempt(asked).ref)
+
+    platform.gone(attempt(asked))
+    assert platform.jobs.endpoint_in_service(asked.endpoint) is None
+    platform.jobs.stop(attempt(asked).ref)
+
+
+def test_an_endpoint_keeps_the_time_of_its_making_when_it_is_updated(platform: Platform) -> None:
+    name = f"contract-{uuid.uuid4().hex[:6]}"
+    first, second = deployment(platform, name), deployment(platform, name)
+    platform.jobs.deploy(first)
+    made = platform.over(attempt(first)).created_at
+    assert made is not None
+    platform.jobs.deploy(second)
+    underway = platform.jobs.describe(attempt(second))
+    assert underway is not None
+    assert underway.created_at == platform.over(attempt(second)).created_at == made
+
+
+def test_what_ended_is_listed_and_what_runs_is_not(platform: Platform, monkeypatch: pytest.MonkeyPatch) -> None:
+    # GIVEN jobs of both kinds that ended, more than fit on a page, one that runs, and an endpoint in service
+    monkeypatch.setattr(sagemaker_jobs, "PAGE", 2)
+    before = platform.now() - timedelta(seconds=2)
+    asked = [job(platform, "succeed", stage) for stage in (Stage.EXPORT, Stage.PROCESS, Stage.EXPORT, Stage.TRAIN)]
+    asked.append(job(platform, "reject", Stage.TRAIN))
+    running = job(platform, "wait", Stage.TRAIN)
+    served = deployment(platform, f"contract-{uuid.uuid4().hex[:6]}")
+    for each in (*asked, running):
+        platform.jobs.start(each)
+    platform.jobs.deploy(served)
+    for content in (*asked, served):
+        platform.over(attempt(content))
+    # WHEN the ended ones are asked for
+    ended = platform.jobs.ended_since(before)
+    # THEN all of them are named, and the running one is not
+    ours = {attempt(content).ref for content in (*asked, running, served)}
+    assert ended & ours == {attempt(content).ref for content in (*asked, served)}
+    # AND none that ended before the moment that is asked for
+    assert platform.jobs.ended_since(platform.now() + timedelta(seconds=2)) & ours == set()
+    platform.jobs.stop(attempt(running).ref)
+    if not isinstance(platform, InMemory | ClientInMemory):
+        platform.over(attempt(running))
+    assert attempt(running).ref in platform.jobs.ended_since(before)
 
 
 def test_the_runtime_scores_and_tells_refusals_from_failures(job_service: JobServicePlatform) -> None:

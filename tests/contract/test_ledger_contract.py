@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any, Protocol
 
 import pytest
+from moto import mock_aws
 
-from ekiden.adapters.dynamodb_client import decode
+from ekiden.adapters.dynamodb_client import Table, decode
 from ekiden.adapters.dynamodb_ledger import DynamoDBLedger
 from ekiden.domain.model import Failure, JobKind, JobRef, Run, RunStatus, Stage, StageStatus
+from ekiden.domain.operations import cancel, retry
 from ekiden.domain.transitions import (
+    DeadlinePassed,
     JobReported,
     JobStarted,
     JobStatus,
@@ -25,6 +29,7 @@ from ekiden.errors import Conflict, LostRace
 from ekiden.ports import Ledger, LiveAttempt
 from tests.fakes import NOW, InMemoryLedger
 from tests.fakes.aws import Aws
+from tests.fakes.dynamodb import InMemoryDynamoDB
 
 PLAN = Plan("ekiden-data", "movielens", timedelta(hours=1))
 
@@ -36,9 +41,29 @@ class Peek(Protocol):
         """Type and detail of the run's events."""
 
 
+@pytest.fixture(scope="module", params=["fake", "DynamoDB in memory", "moto", "ministack"])
+def backend(request: pytest.FixtureRequest) -> str:
+    """One more than elsewhere: the client that the upgrade's tests work on is held to the same contract."""
+    return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def tables(backend: str, request: pytest.FixtureRequest) -> Iterator[Callable[[], Table] | None]:
+    """Makes tables; ``None`` where there are none."""
+    if backend == "fake":
+        yield None
+    elif backend == "DynamoDB in memory":
+        yield lambda: Table(InMemoryDynamoDB(), "ledger")  # type: ignore[arg-type]
+    elif backend == "moto":
+        with mock_aws():
+            yield Aws(None).ledger_table
+    else:
+        yield request.getfixturevalue("ministack").ledger_table
+
+
 @pytest.fixture
-def ledger(aws: Aws | None) -> Ledger:
-    return InMemoryLedger() if aws is None else DynamoDBLedger(aws.ledger_table())
+def ledger(tables: Callable[[], Table] | None) -> Ledger:
+    return InMemoryLedger() if tables is None else DynamoDBLedger(tables())
 
 
 @pytest.fixture
@@ -230,6 +255,110 @@ def test_an_attempt_that_is_over_is_not_brought_back_by_postponing_it(ledger: Le
     ledger.postpone("nobody", Stage.EXPORT, 1, NOW)
 
     assert live(ledger) == []
+
+
+def test_the_first_of_many_live_attempts_are_the_first_of_all(ledger: Ledger) -> None:
+    """They lie in several partitions of the index."""
+    order = [7, 2, 11, 0, 5, 9, 3, 10, 1, 8, 4, 6]
+    for number in order:
+        create(ledger, submitted(f"run-{number:02d}", now=NOW + timedelta(seconds=number)))
+    assert [run_id for run_id, _, _ in live(ledger, 5)] == [f"run-{number:02d}" for number in range(5)]
+    assert [run_id for run_id, _, _ in live(ledger, 100)] == [f"run-{number:02d}" for number in range(12)]
+
+
+def test_an_attempt_whose_job_is_being_stopped_stays_live_when_its_run_is_over(ledger: Ledger) -> None:
+    # GIVEN a run whose deadline has passed
+    run_id = create(ledger, submitted())
+    export = stored(ledger, run_id).attempts[0]
+    ledger.commit(moved(stored(ledger, run_id), DeadlinePassed(Stage.EXPORT, 1), minutes=90), actor="a")
+    run = stored(ledger, run_id)
+    assert (run.status, run.attempts[0].stopping_since) == (RunStatus.FAILED, run.updated_at)
+    # THEN its attempt is found by the sweep and by the job's name, and can be put off
+    assert live(ledger) == ledger.find_attempts(export.ref) == [(run_id, Stage.EXPORT, 1)]
+    ledger.postpone(run_id, Stage.EXPORT, 1, NOW + timedelta(hours=5))
+    assert stored(ledger, run_id).attempts[0].next_check_at == NOW + timedelta(hours=5)
+    # AND not any more once its job was seen to be over
+    stopped = JobReported(Stage.EXPORT, 1, JobStatus.STOPPED)
+    ledger.commit(moved(stored(ledger, run_id), stopped, minutes=91), actor="a")
+    assert live(ledger) == ledger.find_attempts(export.ref) == []
+    assert stored(ledger, run_id).attempts[0].stopping_since is None
+
+
+def test_a_cancel_and_a_retry_are_kept_to_the_letter(ledger: Ledger) -> None:
+    run_id = create(ledger, submitted())
+    left = JobReported(Stage.EXPORT, 1, JobStatus.SUCCEEDED, output_hash="0a1b")
+    ledger.commit(moved(stored(ledger, run_id), left), actor="a")
+    later = NOW + timedelta(minutes=5)
+    asked = cancel(stored(ledger, run_id), reason="wrong data", now=later)
+    assert isinstance(asked, Transition)
+    ledger.commit(asked, actor="ada")
+    assert same(stored(ledger, run_id), asked.after)
+    assert [run.run_id for run in ledger.recent(RunStatus.CANCELLING, 9)] == [run_id]
+
+    stopped = moved(stored(ledger, run_id), JobReported(Stage.PROCESS, 1, JobStatus.STOPPED))
+    ledger.commit(stopped, actor="reconciler")
+    again = retry(stored(ledger, run_id), None, plan=PLAN, reason="right data", now=later + timedelta(minutes=5))
+    assert isinstance(again, Transition)
+    ledger.commit(again, actor="ada")
+
+    run = stored(ledger, run_id)
+    assert same(run, again.after)
+    assert [(a.number, a.tries_left, a.output_hash) for a in run.attempts] == [(1, 2, "0a1b"), (1, 2, None), (2, 2, None)]
+    assert live(ledger) == [(run_id, Stage.PROCESS, 2)]
+    assert [(e.actor, e.what) for e in ledger.history(run_id)][-3:] == [
+        ("ada", "cancel asked for: wrong data"),
+        ("reconciler", "cancelled, process has stopped"),
+        ("ada", "retry from process asked for: right data"),
+    ]
+
+
+def same(found: Run, written: Run) -> bool:
+    attempts = tuple(sorted(written.attempts, key=lambda a: (a.stage, a.number)))
+    return found == replace(written, attempts=attempts)
+
+
+def test_a_note_stands_behind_what_it_follows_and_moves_nothing(ledger: Ledger) -> None:
+    run_id = create(ledger, submitted())
+    ledger.commit(moved(stored(ledger, run_id), JobStarted(Stage.EXPORT, 1)), actor="a")
+    before = stored(ledger, run_id)
+
+    for _ in range(2):
+        ledger.note(run_id, key="m-1", actor="ada", what="message sent again", at=NOW + timedelta(hours=1))
+    ledger.note("nobody", key="m-1", actor="ada", what="message sent again", at=NOW)
+    ledger.commit(moved(before, JobReported(Stage.EXPORT, 1, JobStatus.FAILED)), actor="b")
+    ledger.note(run_id, key="m-1", actor="ada", what="once is enough", at=NOW + timedelta(hours=2))
+
+    assert [(e.sequence, e.actor) for e in ledger.history(run_id)] == [(0, "test"), (1, "a"), (1, "ada"), (2, "b")]
+    assert ledger.history("nobody") == []
+
+
+def test_what_the_first_version_wrote_is_read_with_defaults_and_goes_on(
+    tables: Callable[[], Table] | None, backend: str
+) -> None:
+    # GIVEN a run as the first version wrote it: without what the second added
+    if tables is None:
+        assert backend == "fake", "which has no items"
+        return
+    table = tables()
+    ledger = DynamoDBLedger(table)
+    run_id = create(ledger, submitted())
+    failed = JobReported(Stage.EXPORT, 1, JobStatus.FAILED, transient=True)
+    ledger.commit(moved(stored(ledger, run_id), failed), actor="a")
+    for item in table.partition(f"RUN#{run_id}"):
+        young = {"tries_left", "stopping_since", "output_hash"}
+        table.transact([table.put({name: v for name, v in item.items() if name not in young} | {"schema": 1})])
+    # WHEN it is read THEN what is missing has its default
+    run = stored(ledger, run_id)
+    assert [(a.number, a.tries_left, a.stopping_since, a.output_hash) for a in run.attempts] == [
+        (1, 2, None, None),
+        (2, 1, None, None),
+    ]
+    assert ledger.live(9) == [LiveAttempt(run_id, run.attempts[1])]
+    # AND it goes on from there: one more try, then it is over
+    ledger.commit(moved(run, replace(failed, attempt=2)), actor="a")
+    ledger.commit(moved(stored(ledger, run_id), replace(failed, attempt=3)), actor="a")
+    run = stored(ledger, run_id)
+    assert (run.status, [a.tries_left for a in run.attempts]) == (RunStatus.FAILED, [2, 1, 0])
 
 
 def test_recent_runs_come_newest_first_and_by_status(ledger: Ledger) -> None:

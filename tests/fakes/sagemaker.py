@@ -59,6 +59,15 @@ class InMemorySageMaker:
         config = pending["EndpointConfigName"] if pending else found.answer["EndpointConfigName"]
         self._change(found, EndpointStatus="InService", EndpointConfigName=config)
 
+    def input_of(self, name: str, channel: str) -> str:
+        """The S3 prefix that a job reads a channel from."""
+        if (found := self._kept["ProcessingJob"].get(name)) is not None:
+            inputs = {item["InputName"]: item["S3Input"]["S3Uri"] for item in found.answer["ProcessingInputs"]}
+        else:
+            channels = self._kept["TrainingJob"][name].answer["InputDataConfig"]
+            inputs = {item["ChannelName"]: item["DataSource"]["S3DataSource"]["S3Uri"] for item in channels}
+        return str(inputs[channel])
+
     def running(self) -> list[str]:
         """Names of jobs that run."""
         return [

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -207,6 +208,26 @@ def test_two_services_cannot_share_a_home(jobs: Service) -> None:
     assert "another job service works in" in jobs.log()
 
 
+@pytest.mark.parametrize("moment", range(0, 40, 2))
+def test_a_program_is_known_or_never_begins_whenever_its_watcher_is_killed(tmp_path: Path, moment: int) -> None:
+    # GIVEN a program that says who it is, and lives on; WHEN its watcher is killed some milliseconds after its start
+    script = f"echo $$ > {tmp_path}/pid; sleep 60"
+    child = Child.spawn(
+        tmp_path / "control", ["sh", "-c", script], env=dict(os.environ), cwd=tmp_path, log=tmp_path / "log"
+    )
+    time.sleep(moment / 1000)
+    assert child._wrapper is not None
+    child._wrapper.kill()
+    # THEN the service learns of it, and nothing runs on that it does not know of
+    ended = child.wait(10)
+    assert ended is not None
+    assert ended.lost
+    said = tmp_path / "pid"
+    text = said.read_text() if said.exists() else ""
+    if text.strip():
+        wait_for(lambda: not alive(int(text)), "the program's end")
+
+
 def test_a_child_reports_its_exit_whatever_way_it_ended(tmp_path: Path) -> None:
     def run(stem: str, *argv: str) -> Exit | None:
         log = tmp_path / "log"
@@ -219,6 +240,13 @@ def test_a_child_reports_its_exit_whatever_way_it_ended(tmp_path: Path) -> None:
     assert killed.code == 137
     assert missing is not None
     assert missing.error == "No such file or directory: no-such"
+    # AND a file that is no program is told of
+    broken = tmp_path / "broken"
+    broken.write_bytes(b"\x7fELF")
+    broken.chmod(0o755)
+    refused = run("e", str(broken))
+    assert refused is not None
+    assert (refused.code, refused.error) == (127, f"Exec format error: {broken}")
     # AND what a program leaves behind dies with it, as in a container
     pid_file = tmp_path / "pid"
     run("d", "sh", "-c", f"sleep 60 & echo $! > {pid_file}")

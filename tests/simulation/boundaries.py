@@ -18,7 +18,7 @@ from tests.simulation.runner import at_the_end, parallel
 from tests.simulation.simulation import Options, Simulation
 from tests.simulation.story import Story
 from tests.simulation.weather import CALM, CrashAt
-from tests.simulation.workload import Plan, Workload
+from tests.simulation.workload import UNDISTURBED, Plan, Workload
 
 QUICK = Jobs(shortest=20.0, longest=40.0)
 CHUNK = 50
@@ -27,19 +27,26 @@ Point = tuple[str, int, str, str]
 
 
 def one_run(
-    *, uploads: float = 0.0, scores: float = 0.0, looks: float = 0.0, cancel: float = 0.0, retry: float = 0.0
+    *,
+    uploads: float = 0.0,
+    scores: float = 0.0,
+    looks: float = 0.0,
+    cancel: float = 0.0,
+    retry: float = 0.0,
+    redrive: float = 0.0,
 ) -> Plan:
-    """One run; ``cancel`` and ``retry`` are seconds after its submission at which somebody asks for that."""
-    return Plan(
-        runs=1,
-        within=0.0,
+    """One run; ``cancel``, ``retry`` and ``redrive`` are seconds after which somebody asks for that."""
+    return replace(
+        UNDISTURBED,
         uploads=uploads,
         scores=scores,
         looks=looks,
-        cancels=float(cancel > 0),
         cancel_after=(cancel, cancel),
-        retries=float(retry > 0),
         retry_after=(retry, retry),
+        redrive_after=(redrive, redrive + 60.0),
+        cancels=float(cancel > 0),
+        retries=float(retry > 0),
+        redrives=float(redrive > 0),
     )
 
 
@@ -50,11 +57,13 @@ class Scenario:
     name: str
     plan: Plan = field(default_factory=one_run)
     fates: Mapping[tuple[Stage, int], Fate] = field(default_factory=dict)
+    dead_letters: int = 0
+    """Copies of the first message of every queue that lie in its dead-letter queue from the start."""
 
     def options(self, crashes: frozenset[int]) -> Options:
         """The scenario's world, with crashes at these boundaries."""
         jobs = Jobs(QUICK.shortest, QUICK.longest, self.fates)
-        return Options(jobs=jobs, crash_at=CrashAt(partial(_chosen, crashes)))
+        return Options(jobs=jobs, dead_letters=self.dead_letters, crash_at=CrashAt(partial(_chosen, crashes)))
 
 
 def _chosen(crashes: frozenset[int], number: int, boundary: Boundary) -> bool:
@@ -75,6 +84,7 @@ SCENARIOS = {
         Scenario("a run is cancelled while a job runs", one_run(cancel=10.0)),
         Scenario("a run is cancelled while its endpoint is made", one_run(cancel=105.0)),
         Scenario("a cancelled run goes on", one_run(cancel=50.0, retry=400.0)),
+        Scenario("dead letters are redriven", one_run(redrive=600.0), dead_letters=3),
         Scenario("a failed run goes on", one_run(retry=300.0), {(Stage.TRAIN, 1): Fate.FAILS}),
     )
 }

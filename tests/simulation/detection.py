@@ -16,7 +16,7 @@ from tests.simulation.platform import Jobs, Platform
 from tests.simulation.runner import at_the_end
 from tests.simulation.simulation import Options, Simulation
 from tests.simulation.weather import Weather
-from tests.simulation.workload import Plan, Workload
+from tests.simulation.workload import Workload
 
 ACTIVE = 1_000
 PAGE = 100
@@ -76,9 +76,7 @@ def detect(runs: int = ACTIVE, seed: int = 0) -> Detection:
     platform = simulation.platform
     assert isinstance(platform, CountingPlatform)
     platform.describes = Counter()
-    plan = Plan(
-        runs, WITHIN, uploads=0.0, scores=0.0, cancels=0.0, retries=0.0, looks=0.0, stage_hours=4.0, endpoints=runs
-    )
+    plan = replace(UNDISTURBED, runs=runs, within=WITHIN, stage_hours=4.0, endpoints=runs)
     workload = Workload(simulation, plan)
     workload.begin()
     simulation.run()

@@ -86,6 +86,8 @@ class Invocation:
 
 
 Settle = Callable[[Invocation, Any, str | None], None]
+Start = Callable[[str, dict[str, Any], Settle], None]
+"""Starts a function with an event."""
 Judge = Callable[[Boundary], Verdict]
 Tell = Callable[[str, str], None]
 

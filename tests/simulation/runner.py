@@ -129,9 +129,8 @@ def _everything_published(simulation: Simulation) -> Iterator[str]:
 
 def _dead_letters_explained(simulation: Simulation) -> Iterator[str]:
     for queue in simulation.queues.values():
-        for letter in queue.dead:
-            if not letter.explained:
-                yield f"{letter.queue}: an unexplained dead letter: {letter.why[:300]}: {letter.body[:200]}"
+        for letter in queue.unexplained:
+            yield f"{letter.queue}: an unexplained dead letter: {letter.why[:300]}: {letter.body[:200]}"
 
 
 def _scores_ended(simulation: Simulation) -> Iterator[str]:
@@ -143,7 +142,6 @@ def _scores_ended(simulation: Simulation) -> Iterator[str]:
 
 def _counts(simulation: Simulation, workload: Workload) -> Counter[str]:
     counts = Counter(run.status.value for run in simulation.ledger.runs_now()) + simulation.sky.counts
-    counts["dead letter"] = sum(len(queue.dead) for queue in simulation.queues.values())
     counts["cancelled while live"] = workload.cancels["CANCELLING"] + workload.cancels["CANCELLED"]
     counts["creations"] = len(simulation.platform.creations)
     counts["transitions"] = len(simulation.ledger.transitions)

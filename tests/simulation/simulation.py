@@ -11,6 +11,7 @@ from typing import Any
 
 from ekiden.application.observe import START_GRACE
 from ekiden.application.plans import Deployed
+from ekiden.application.redrive import ToQueue, WayBack
 from ekiden.domain import naming
 from ekiden.domain.model import TERMINAL_RUN, Run, RunStatus, Stage
 from ekiden.ports import Job, OutboxItem
@@ -26,8 +27,9 @@ from tests.simulation.invariants import Invariants
 from tests.simulation.kernel import Boundary, Invocation, Kernel, Settle, Verdict, VirtualClock
 from tests.simulation.ledger import LaggingLedger, WatchedScores
 from tests.simulation.platform import Creation, Jobs, Platform
+from tests.simulation.queues import DeadLetterPort, ParkedPort, Queue, QueuePort, WorkQueuePort
 from tests.simulation.story import Story
-from tests.simulation.transports import Buses, BusPort, DeadLetterPort, Queue, ScoreQueuePort, Stream
+from tests.simulation.transports import Buses, BusPort, Stream
 from tests.simulation.weather import CrashAt, Sky, Weather
 from tests.simulation.wiring import BUCKET, wiring
 
@@ -48,6 +50,8 @@ class Options:
     outbox: bool = True
     deliver: bool = True
     """Whether the stream and the buses carry anything."""
+    dead_letters: int = 0
+    """Copies of each queue's first message that are given up at once, so that there is something to redrive."""
     jobs: Jobs = field(default_factory=Jobs)
     platform: type[Platform] = Platform
     crash_at: CrashAt | None = None
@@ -72,7 +76,8 @@ class Simulation:
         self.faults.hook = self.kernel.boundary
         self.wiring = wiring()
         self.queues = {
-            name: Queue(queue, self.kernel, self.sky, self.invoke) for name, queue in self.wiring.queues.items()
+            name: Queue(queue, self.kernel, self.sky, self.invoke, options.dead_letters)
+            for name, queue in self.wiring.queues.items()
         }
         self.buses = Buses(self.wiring.rules if options.deliver else (), self.queues, self.kernel, self.sky)
         self.bus = BusPort(self.buses, self.faults)
@@ -148,15 +153,27 @@ class Simulation:
             "logs": FakeLogs(self.faults),
             "objects": self.objects,
             "bus": self.bus,
-            "score_queue": ScoreQueuePort(self.queues[self.wiring.score_queue], self.kernel, self.sky, self.faults),
+            "score_queue": QueuePort(self.queues[self.wiring.score_queue], self.kernel, self.sky, self.faults),
             "endpoints": self.endpoints,
             "deployed": Deployed(BUCKET),
         }
-        queue_of = {queue.wiring.function: queue for queue in self.queues.values()}
-        self.parts = {
-            name: Container(**shared, dead_letters=DeadLetterPort(queue_of.get(name), self.faults))
-            for name in FUNCTIONS
-        }
+        ways_back = tuple(
+            WayBack(
+                name,
+                ParkedPort(queue, self.kernel, self.faults),
+                ToQueue(QueuePort(queue, self.kernel, self.sky, self.faults)),
+            )
+            for name, queue in self.queues.items()
+        )
+        self.parts = {name: Container(**shared, **self._own(name), ways_back=ways_back) for name in FUNCTIONS}
+
+    def _own(self, function: str) -> dict[str, Any]:
+        """A function's own queue, and where it parks messages."""
+        for queue in self.queues.values():
+            if queue.wiring.function == function:
+                work = WorkQueuePort(queue, self.kernel, self.faults)
+                return {"work_queue": work, "dead_letters": DeadLetterPort(queue, self.faults)}
+        return {"work_queue": None, "dead_letters": DeadLetterPort(None, self.faults)}
 
     def _leave_output(self, job: Job) -> None:
         """What a job leaves: the manifest by which a retry knows that nothing was changed."""

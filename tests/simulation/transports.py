@@ -1,4 +1,4 @@
-"""What lies between the functions: the ledger's stream, two event buses, queues with their dead-letter queues.
+"""What lies between the functions: the ledger's stream and two event buses. Queues are in ``queues``.
 
 Everything arrives at least once and in no order. Nothing is lost here: what may be lost (a job event) is dropped
 before it reaches the bus, and what a queue gives up lies in its dead-letter queue.
@@ -7,8 +7,7 @@ before it reaches the bus, and what a queue gives up lies in its dead-letter que
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
 from functools import partial
 from itertools import count
 from typing import Any
@@ -16,151 +15,13 @@ from zlib import crc32
 
 from ekiden.ports import OutboxItem
 from tests.fakes.faults import Faults, io
-from tests.simulation.kernel import Invocation, Kernel
+from tests.simulation.kernel import Kernel, Start
+from tests.simulation.queues import Queue
 from tests.simulation.weather import Sky
-from tests.simulation.wiring import OUR_BUS, QueueWiring, RuleWiring, StreamWiring
+from tests.simulation.wiring import OUR_BUS, RuleWiring, StreamWiring
 
-Run = Callable[[str, dict[str, Any], Callable[[Invocation, Any, str | None], None]], None]
-"""Starts a function with an event."""
-
-POLL = 0.05
 DELIVERY = 0.4
 """Seconds an event usually takes from a bus to a queue."""
-
-
-@dataclass(slots=True)
-class Message:
-    """A message in a queue. ``troubles`` says why each receive failed; ``innocent`` marks one without a fault."""
-
-    key: str
-    body: str
-    receives: int = 0
-    innocent: bool = False
-    troubles: list[str] = field(default_factory=list)
-
-
-@dataclass(frozen=True, slots=True)
-class DeadLetter:
-    """A message nobody could handle, and whether injected faults explain it."""
-
-    queue: str
-    body: str
-    explained: bool
-    why: str
-
-
-class Queue:
-    """A standard SQS queue and the event source mapping that reads it."""
-
-    def __init__(self, wiring: QueueWiring, kernel: Kernel, sky: Sky, run: Run) -> None:
-        self.wiring = wiring
-        self.dead: list[DeadLetter] = []
-        self.waiting: list[Message] = []
-        self._kernel, self._sky, self._run = kernel, sky, run
-        self._busy = 0
-        self._numbers = count(1)
-        self._polling = False
-
-    def send(self, body: str) -> None:
-        """Put a message in."""
-        self._show(Message(f"{self.wiring.name}-{next(self._numbers)}", body))
-
-    def park(self, body: str) -> None:
-        """The function itself gave a message up: no injected fault explains that."""
-        why = json.loads(body)["error"]
-        self._kernel.tell(self.wiring.name, f"parked: {why['code']} {why['message']}")
-        self.dead.append(DeadLetter(self.wiring.name, body, explained=False, why=f"{why['code']}: {why['message']}"))
-
-    def _show(self, message: Message) -> None:
-        self.waiting.append(message)
-        self._poll()
-
-    def _poll(self) -> None:
-        if not self._polling and self.waiting and self._busy < self.wiring.max_concurrency:
-            self._polling = True
-            self._kernel.after(POLL, self._receive)
-
-    def _receive(self) -> None:
-        self._polling = False
-        batch, self.waiting = self.waiting[: self.wiring.batch_size], self.waiting[self.wiring.batch_size :]
-        batch = [message for message in batch if not self._gave_up(message)]
-        if batch:
-            for message in batch:
-                message.receives += 1
-            self._busy += 1
-            received = self._kernel.now
-            self._run(
-                self.wiring.function,
-                {"Records": [_record(message) for message in batch]},
-                lambda invocation, answer, why: self._settled(batch, received, invocation, answer, why),
-            )
-        self._poll()
-
-    def _gave_up(self, message: Message) -> bool:
-        if message.receives < self.wiring.max_receives:
-            return False
-        why = "; ".join(message.troubles)
-        self._kernel.tell(self.wiring.name, f"{message.key} to the dead-letter queue: {why}")
-        self.dead.append(DeadLetter(self.wiring.name, message.body, explained=not message.innocent, why=why))
-        return True
-
-    def _settled(
-        self, batch: list[Message], received: float, invocation: Invocation, answer: Any, why: str | None
-    ) -> None:
-        self._busy -= 1
-        failed = {message.key for message in batch}
-        if why is None:
-            # As Lambda reads it: no list means that all is well.
-            failed = {item["itemIdentifier"] for item in (answer or {}).get("batchItemFailures", [])}
-        again = received + self.wiring.visibility - self._kernel.now
-        for message in batch:
-            if message.key in failed:
-                message.troubles.append(why or "reported as failed")
-                message.innocent |= not invocation.faults
-                self._kernel.after(max(again, 0.0), partial(self._show, message))
-        self._poll()
-
-
-def _record(message: Message) -> dict[str, Any]:
-    return {
-        "messageId": message.key,
-        "receiptHandle": f"{message.key}/{message.receives}",
-        "body": message.body,
-        "attributes": {"ApproximateReceiveCount": str(message.receives)},
-        "messageAttributes": {},
-        "eventSource": "aws:sqs",
-    }
-
-
-class DeadLetterPort:
-    """Implements ``ports.Messages``: where a function parks messages."""
-
-    def __init__(self, queue: Queue | None, faults: Faults) -> None:
-        self.faults = faults
-        self._queue = queue
-
-    @io
-    def send(self, bodies: Sequence[str]) -> None:
-        """See ``ports.Messages.send``."""
-        for body in bodies:
-            if self._queue is None:
-                raise AssertionError(f"a function without a queue parks a message: {body[:200]}")
-            self._queue.park(body)
-
-
-class ScoreQueuePort:
-    """Implements ``ports.Messages``: the score queue, which delivers at least once."""
-
-    def __init__(self, queue: Queue, kernel: Kernel, sky: Sky, faults: Faults) -> None:
-        self.faults = faults
-        self._queue, self._kernel, self._sky = queue, kernel, sky
-
-    @io
-    def send(self, bodies: Sequence[str]) -> None:
-        """See ``ports.Messages.send``."""
-        for body in bodies:
-            for delay in self._sky.delays(POLL):
-                self._kernel.after(delay, partial(self._queue.send, body))
 
 
 class Buses:
@@ -207,10 +68,10 @@ class BusPort:
 class Stream:
     """The ledger's stream: lanes by partition key, in each one batch at a time, repeated whole until it succeeds."""
 
-    def __init__(self, wiring: StreamWiring, kernel: Kernel, sky: Sky, run: Run) -> None:
+    def __init__(self, wiring: StreamWiring, kernel: Kernel, sky: Sky, start: Start) -> None:
         self.wiring = wiring
         self.dead: list[OutboxItem] = []
-        self._kernel, self._sky, self._run = kernel, sky, run
+        self._kernel, self._sky, self._start = kernel, sky, start
         self._lanes: list[list[OutboxItem]] = [[] for _ in range(wiring.lanes)]
         self._busy = [False] * wiring.lanes
 
@@ -232,7 +93,7 @@ class Stream:
             }
             for i in batch
         ]
-        self._run(
+        self._start(
             self.wiring.function,
             {"Records": records},
             lambda invocation, answer, why: self._settled(lane, batch, tries, why),

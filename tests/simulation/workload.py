@@ -38,12 +38,19 @@ class Plan:
     """Share of the runs submitted over HTTP that somebody asks to go on, some time later."""
     looks: float = 0.2
     """Share of the runs submitted over HTTP that somebody looks at later."""
+    redrives: float = 0.5
+    """Chance that an operator redrives all dead-letter queues, twice, some time later."""
     stage_hours: float = 0.5
     cancel_after: tuple[float, float] = (0.0, 2400.0)
     retry_after: tuple[float, float] = (600.0, 4800.0)
-    """Seconds after the submission, from and to."""
+    redrive_after: tuple[float, float] = (1800.0, 7200.0)
+    """Seconds after the submission (of all runs), from and to."""
     endpoints: int = 2
     """Runs share endpoints: two updates of one endpoint get in each other's way."""
+
+
+UNDISTURBED = Plan(runs=1, within=0.0, uploads=0.0, scores=0.0, cancels=0.0, retries=0.0, looks=0.0, redrives=0.0)
+"""One run, and nobody who does anything with it."""
 
 
 @dataclass(slots=True)
@@ -64,6 +71,9 @@ class Workload:
         """Put everything in that users will do."""
         sky, kernel = self.simulation.sky, self.simulation.kernel
         self.simulation.work_left = lambda: self.open > 0
+        if sky.chance(self.plan.redrives):
+            for _ in range(2):
+                self._later(*self.plan.redrive_after, self._redrive)
         for number in range(self.plan.runs):
             at = sky.between(0.0, self.plan.within) if number else 0.0
             self.open += 1
@@ -116,6 +126,14 @@ class Workload:
         self.simulation.invariants.revived.add(run_id)
         event = http_event("POST /runs/{run_id}/retry", {"reason": "once more"}, path={"run_id": run_id})
         self._call("change_run", event, lambda document: None, may_refuse="NOT_RETRYABLE")
+
+    def _redrive(self) -> None:
+        self._call("redrive_messages", http_event("POST /redrive", {"reason": "the storm is over"}), self._redriven)
+
+    def _redriven(self, document: dict[str, Any]) -> None:
+        redriven = sum(queue["redriven"] for queue in document["queues"])
+        self.simulation.sky.counts["redriven"] += redriven
+        self.simulation.kernel.tell("client", f"{redriven} messages redriven")
 
     def _ask_for_scores(self, number: int) -> None:
         pairs = [[f"user{i}", f"movie{number}"] for i in range(3)]

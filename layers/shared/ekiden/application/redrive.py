@@ -1,7 +1,8 @@
 """Redrive: what lies in dead-letter queues is sent again to where it came from.
 
-At least once, so every step may be repeated: a message is put down in its run's history (once, by its id), sent, and
-only then deleted. Whoever handles it knows duplicates, so redriving everything twice changes nothing.
+At least once, so every step may be repeated: the act is put down in the history of the runs that messages name, the
+messages are sent, and only then deleted. Whoever handles one knows duplicates, so redriving everything twice changes
+nothing.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -130,6 +131,18 @@ class WayBack:
     way: Way
 
 
+@dataclass(frozen=True, slots=True)
+class _Act:
+    """Who redrives what, and why: one line in each run's history, however many of its messages and calls it takes."""
+
+    actor: str
+    reason: str
+    before: datetime
+    until: datetime
+    put_down: set[tuple[str, str]] = field(default_factory=set)
+    """Queue and run."""
+
+
 @dataclass(slots=True)
 class _Count:
     redriven: int = 0
@@ -159,11 +172,8 @@ class Redrive:
         """
         now = self.clock.now()
         began = min(before, now) if before else now
-        until = now + timedelta(seconds=seconds)
-        told = f": {reason}" if reason else ""
-        counts: dict[str, _Count] = {}
-        for back in self._chosen(queue):
-            counts[back.name] = self._queue(back, before=began, until=until, told=told, actor=actor)
+        act = _Act(actor, reason, began, now + timedelta(seconds=seconds))
+        counts = {back.name: self._queue(back, act) for back in self._chosen(queue)}
         return RedriveReport(
             before=began,
             queues=[
@@ -189,26 +199,24 @@ class Redrive:
             raise NotFound(f"there is no queue {shorten(queue)}; one of {known}", code="UNKNOWN_QUEUE")
         return found
 
-    def _queue(self, back: WayBack, *, before: datetime, until: datetime, told: str, actor: str) -> _Count:
+    def _queue(self, back: WayBack, act: _Act) -> _Count:
         count, taken = _Count(), 0
         waiting = back.parked.waiting()
-        while self.clock.now() < until:
+        while self.clock.now() < act.until:
             batch = back.parked.take(seconds=HIDDEN_SECONDS, wait=WAIT_SECONDS if taken < waiting else 0)
             if not batch:
                 with suppress(PipelineError):  # nobody has to wait for those that stay; else they come by themselves
                     back.parked.hide(count.held, 0)
                 return count
             taken += len(batch)
-            self._batch(back, batch, count, before=before, told=told, actor=actor)
+            self._batch(back, batch, count, act)
         count.remaining = back.parked.waiting()
         return count
 
-    def _batch(
-        self, back: WayBack, batch: Sequence[ParkedMessage], count: _Count, *, before: datetime, told: str, actor: str
-    ) -> None:
+    def _batch(self, back: WayBack, batch: Sequence[ParkedMessage], count: _Count, act: _Act) -> None:
         ready: list[Again] = []
         for message in batch:
-            if message.parked_at >= before:
+            if message.parked_at >= act.before:
                 # Sent again and parked again: without this the two queues would play ball until time is up.
                 count.later += 1
                 count.held.append(message.receipt)
@@ -219,22 +227,25 @@ class Redrive:
                 count.kept.append(f"{message.message_id}: {refusal.message}")
                 count.held.append(message.receipt)
         for again in ready:
-            self._put_down(back.name, again, told=told, actor=actor)
+            self._put_down(back.name, again, act)
         if ready:
             back.way.send(ready)
             back.parked.delete([again.message.receipt for again in ready])
         count.redriven += len(ready)
 
-    def _put_down(self, queue: str, again: Again, *, told: str, actor: str) -> None:
+    def _put_down(self, queue: str, again: Again, act: _Act) -> None:
         """Before it is sent: no act without its line."""
         for run_id in sorted(again.runs):
+            if (queue, run_id) in act.put_down:
+                continue
             self.ledger.note(
                 run_id,
-                key=f"redrive-{again.message.message_id}",
-                actor=actor,
-                what=f"redrive of {queue}: {again.what}{told}",
+                key=f"redrive-{queue}-{act.before.astimezone(UTC):%Y%m%dT%H%M%S%fZ}",
+                actor=act.actor,
+                what=f"redrive of {queue}: {again.what}" + (f": {act.reason}" if act.reason else ""),
                 at=self.clock.now(),
             )
+            act.put_down.add((queue, run_id))
 
 
 def _valid(model: type[M], body: str) -> M | None:

@@ -131,13 +131,14 @@ class QueueConsumer:
                 return
 
     def _park(self, record: Mapping[str, Any], error: Permanent) -> bool:
+        faults = getattr(error, "faults", ())
         logger.error(
             "parked in the dead-letter queue",
-            extra={"message_id": record["messageId"], "code": error.code, "reason": error.message},
+            extra={"message_id": record["messageId"], "code": error.code, "reason": error.message, "faults": faults},
         )
         count("MessagesParked")
         envelope = {
-            "error": {"code": error.code, "message": error.message, "faults": getattr(error, "faults", ())},
+            "error": {"code": error.code, "message": error.message, "faults": faults},
             "message_id": record["messageId"],
             "attributes": record.get("attributes", {}),
             "body": record["body"],
