@@ -69,6 +69,15 @@ bench: setup ## Run a benchmark (NAME=main-job | transitions | scoring) and writ
 	@test -n "$(NAME)" || { echo "which one? make bench NAME=main-job | transitions | scoring" >&2; exit 2; }
 	@$(BIN)/python -m benchmarks.$(subst -,_,$(NAME)) $(ARGS)
 
+.PHONY: simulate
+simulate: setup ## Simulate runs of the shipped handlers (RUNS=…, JSON=1 writes the figures; SEED=harsh/7 tells one)
+	@$(BIN)/python -m tests.simulation $(if $(SEED),--seed "$(SEED)" $(if $(MUTANT),--mutant "$(MUTANT)") \
+		$(if $(CALLS),--calls),--runs $(or $(RUNS),10000) $(if $(JSON),--json))
+
+.PHONY: teeth
+teeth: setup ## Show that the simulation fails without any one of the remedies, and how often (RUNS=… per remedy)
+	@$(BIN)/python -m tests.simulation --teeth --json --runs $(or $(RUNS),2000)
+
 .PHONY: bench-table
 bench-table: setup ## Render the README's table of figures from benchmarks/results/*.json
 	@$(BIN)/python -m benchmarks.table $(ARGS)

@@ -203,7 +203,7 @@ class ApiClient:
         except CliError:
             known = []
         if not known:
-            return "there are no runs yet: start one with `ekiden run SPEC --watch`"
+            return f"there are no runs yet: start one with `ekiden run SPEC --watch{self.target.flags}`"
         near = difflib.get_close_matches(run_id, known, n=3, cutoff=0.6)
         near += [known_id for known_id in known if known_id.startswith(run_id) and known_id not in near]
         return f"did you mean {' or '.join(near[:3])}?" if near else f"recent runs: {', '.join(known[:5])}"

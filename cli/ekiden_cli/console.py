@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec
 from ekiden_cli.errors import CliError, Exit
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    from rich.console import Console, RenderableType
 
 P = ParamSpec("P")
 
@@ -38,6 +38,18 @@ def print_json(document: Any) -> None:
     """Print one JSON document to stdout."""
     sys.stdout.write(json.dumps(document, indent=2, ensure_ascii=False, default=str) + "\n")
     sys.stdout.flush()
+
+
+def print_whole(table: RenderableType) -> None:
+    """Print a table to stdout without shortening a cell, however narrow the terminal: ids are there to be copied."""
+    from rich.console import Console
+    from rich.measure import Measurement
+
+    console = out()
+    needed = Measurement.get(console, console.options.update(max_width=10_000), table).maximum
+    if needed > console.width:
+        console = Console(highlight=False, width=needed)
+    console.print(table)
 
 
 def note(message: str) -> None:

@@ -144,7 +144,10 @@ def present(path: Path, values: pa.Array, column: str, *, first_row: int) -> pa.
 
 
 def header_of(path: Path, delimiter: str) -> list[str]:
-    """Return the fields of the first line."""
+    """Return the fields of the first line. Raises ``BadInput`` if that is no CSV."""
     with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as source:
         line = source.readline(65_536).decode("utf-8-sig", "replace")
-    return next(csv.reader([line.rstrip("\r\n")], delimiter=delimiter), [])
+    try:
+        return next(csv.reader([line.rstrip("\r\n")], delimiter=delimiter), [])
+    except csv.Error:
+        raise BadInput(f"{path.name} does not begin with a line of CSV; is it text, with lines ended by LF?") from None

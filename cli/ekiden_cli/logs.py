@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from ekiden_cli.api import ApiClient, View
 from ekiden_cli.console import note, print_json
+from ekiden_cli.errors import CliError, Exit
 from ekiden_cli.render import RUN_TERMINAL, when
 from ekiden_cli.watch import interval
 
@@ -72,12 +73,13 @@ def read(
             if not ended:
                 time.sleep(pause)
     except KeyboardInterrupt:
-        note(f"\nthe run goes on; read on with `ekiden logs {run_id} --follow`")
-        return
+        note(f"\nthe run goes on; read on with `ekiden logs {run_id} --follow{client.target.flags}`")
+        raise CliError("stopped reading", exit_code=Exit.INTERRUPTED, code="INTERRUPTED") from None
     if as_json and not follow:
         print_json({"lines": kept, "next_token": None})
     elif not count and not as_json:
-        note("no log lines" + (f" of stage {stage}" if stage else "") + " yet")
+        is_over = client.get_run(run_id)["status"] in RUN_TERMINAL
+        note("no log lines" + (f" of stage {stage}" if stage else "") + ("" if is_over else " yet"))
 
 
 def plain(line: View) -> str:

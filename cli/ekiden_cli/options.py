@@ -26,6 +26,8 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON document to s
 def _cloud_name(name: str) -> str:
     if not re.fullmatch(r"[a-z0-9][a-z0-9-]{0,31}", name):
         raise typer.BadParameter("use up to 32 lower-case letters, digits and hyphens; begin with no hyphen")
+    if name == "aws":
+        raise typer.BadParameter("`aws` is the name of the real one: `--cloud aws`; choose another")
     return name
 
 

@@ -5,6 +5,7 @@ Everything is streamed in Arrow batches: memory does not grow with the number of
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -19,12 +20,14 @@ import pyarrow.parquet as pq
 
 from ekiden_cli.delimited import BadInput, header_of, shown
 from ekiden_cli.errors import CliError, usage
+from ekiden_cli.graph_checks import arrow_reason
 from ekiden_cli.gremlin import join_rows
 from ekiden_cli.storage import list_objects, split_uri, translated
 from ekiden_cli.target import Target
 
 COLUMNS = ("source", "target", "score", "status")
 _BLOCK = 4 << 20
+_LONGEST = 256 * 1024  # bytes of a line: what one message can hold
 _AHEAD = 4  # result parts fetched before they are needed
 
 
@@ -38,6 +41,20 @@ def is_parquet(path: Path) -> bool:
     raise usage(f"{path.name[:80]} ends neither in .csv nor in .parquet", "the ending chooses the format")
 
 
+def check_out(path: Path, pairs: Path | None = None) -> None:
+    """Check before anything is scored that results can be written to ``path``. Raises ``CliError``."""
+    is_parquet(path)
+    if pairs is not None and path.exists() and path.samefile(pairs):
+        raise usage(f"--out {path} is the file of the pairs: it would be overwritten", "choose another file")
+    if path.is_dir():
+        raise usage(f"--out {path} is a folder", "name a file, .csv or .parquet")
+    folder = path.absolute().parent
+    while not folder.exists():
+        folder = folder.parent
+    if not folder.is_dir() or not os.access(folder, os.W_OK):
+        raise usage(f"cannot write {path}: {folder} is no folder that you may write to", "choose another --out")
+
+
 # -- pairs in
 
 
@@ -49,14 +66,20 @@ def canonical(pairs: Path, out: Path, *, source: str = "source", target: str = "
     row for an identifier with a line break, for a missing column, and for a file without pairs.
     """
     count = 0
+    if source == target:
+        raise BadInput(f"--source-column and --target-column are both {shown(source)}: a pair has two columns")
+    first = 1 if is_parquet(pairs) else 2  # a CSV's header is its row 1
     with out.open("wb") as sink:
         sink.write(b"source,target\n")
         for left, right in _batches(pairs, source, target):
             for name, values in ((source, left), (target, right)):
                 broken = pc.index(pc.fill_null(pc.match_substring_regex(values, "[\\r\\n]"), False), True).as_py()
                 if broken >= 0:
-                    row = count + broken + 1
-                    raise BadInput(f"{pairs.name}, record {row}: column {name} holds a line break")
+                    raise BadInput(f"{pairs.name}, row {count + broken + first}: column {name} holds a line break")
+            lengths = pc.add(pc.fill_null(pc.binary_length(left), 0), pc.fill_null(pc.binary_length(right), 0))
+            long = pc.index(pc.greater(lengths, _LONGEST - 16), True).as_py()
+            if long >= 0:
+                raise BadInput(f"{pairs.name}, row {count + long + first}: longer than 256 KiB, these are no ids")
             sink.write(join_rows([left, right]))
             count += len(left)
     if not count:
@@ -67,7 +90,16 @@ def canonical(pairs: Path, out: Path, *, source: str = "source", target: str = "
 def _batches(pairs: Path, source: str, target: str) -> Iterator[tuple[pa.Array, pa.Array]]:
     reader = _parquet_batches if is_parquet(pairs) else _csv_batches
     for batch in reader(pairs, source, target):
-        yield pc.cast(batch.column(source), pa.string()), pc.cast(batch.column(target), pa.string())
+        yield _text(pairs, batch, source), _text(pairs, batch, target)
+
+
+def _text(pairs: Path, batch: pa.RecordBatch, column: str) -> pa.Array:
+    values = batch.column(column)
+    try:
+        return pc.cast(values, pa.string())
+    except pa.ArrowException as error:
+        kind = str(values.type)[:40]
+        raise BadInput(f"{pairs.name}: column {column} ({kind}) is no text: {arrow_reason(error)}") from None
 
 
 def _csv_batches(pairs: Path, source: str, target: str) -> Iterator[pa.RecordBatch]:
@@ -90,8 +122,8 @@ def _csv_batches(pairs: Path, source: str, target: str) -> Iterator[pa.RecordBat
                 if faults:
                     break
                 yield batch
-    except pa.ArrowInvalid as error:
-        raise BadInput(f"{pairs.name}: {str(error).splitlines()[0][:150]}") from None
+    except pa.ArrowException as error:
+        raise BadInput(f"{pairs.name}: {arrow_reason(error)}") from None
     if faults:
         row = faults[0]
         where = f"row {row.number}" if row.number else f"the row {shown(row.text)}"
@@ -103,11 +135,15 @@ def _parquet_batches(pairs: Path, source: str, target: str) -> Iterator[pa.Recor
         with pq.ParquetFile(pairs) as file:
             _check_columns(pairs, file.schema_arrow.names, source, target)
             yield from file.iter_batches(batch_size=131_072, columns=[source, target])
-    except pa.ArrowInvalid as error:
-        raise BadInput(f"{pairs.name}: {str(error).splitlines()[0][:150]}") from None
+    except pa.ArrowException as error:
+        raise BadInput(f"{pairs.name}: {arrow_reason(error)}") from None
 
 
 def _check_columns(pairs: Path, header: list[str], source: str, target: str) -> None:
+    if not header:
+        raise BadInput(f"{pairs.name} is empty: its first line has to name the columns, {source},{target}")
+    if twice := [name for name in (source, target) if header.count(name) > 1]:
+        raise BadInput(f"{pairs.name} has the column {twice[0]} twice")
     missing = [name for name in (source, target) if name not in header]
     if missing:
         raise BadInput(

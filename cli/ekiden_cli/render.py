@@ -106,12 +106,16 @@ def error_text(error: View) -> Text:
     text = Text.assemble(
         (f"{error.get('stage')} failed: ", "bold red"), (str(error.get("code")), "bold"), f"  {error.get('message')}"
     )
-    tail = list(error.get("log_tail") or ())[-_TAIL:]
-    if tail:
-        text.append("\nlast lines of its log:", style="dim")
-        for line in tail:
-            text.append(f"\n  {line}", style="dim")
-    return text
+    tail = tail_text(error)
+    return Text("\n").join([text, tail]) if tail else text
+
+
+def tail_text(error: View) -> Text:
+    """Return the end of a failed job's log, without the lines that say the error's message again."""
+    message = str(error.get("message") or "")
+    lines = [str(line) for line in error.get("log_tail") or ()]
+    tail = [line for line in lines if not message or message not in line][-_TAIL:]
+    return Text("\n  ".join(["last lines of its log:", *tail]) if tail else "", style="dim")
 
 
 def paths_text(run: View) -> Text:

@@ -36,6 +36,13 @@ class Target:
     endpoint_url: str | None = None
     access_key: str | None = None
     secret_key: str | None = None
+    stack: str | None = None
+
+    @property
+    def flags(self) -> str:
+        """The options, with a space before, under which a later command finds this cloud; none for the default."""
+        stack = f" --stack {self.stack}" if self.stack not in (None, DEFAULT_STACK) else ""
+        return ("" if self.name == "local" else f" --cloud {self.name}") + stack
 
     @property
     def is_local(self) -> bool:
@@ -96,7 +103,7 @@ def resolve(cloud: str | None, stack: str | None = None) -> Target:
     ``cloud`` (or ``EKIDEN_CLOUD``) is ``aws`` or the name of an embedded cloud. Without it: a running
     embedded cloud, else AWS through the outputs of ``stack``. ``EKIDEN_API_URL`` overrides the API's address.
     """
-    cloud = cloud or os.environ.get("EKIDEN_CLOUD")
+    cloud = cloud or os.environ.get("EKIDEN_CLOUD") or None
     stack = stack or os.environ.get("EKIDEN_STACK") or DEFAULT_STACK
     if cloud == AWS:
         return _on_aws(stack)
@@ -120,7 +127,7 @@ def resolve(cloud: str | None, stack: str | None = None) -> Target:
             "choose one with --cloud NAME",
             "NO_CLOUD",
         )
-    stopped = f" ({', '.join(sorted(states))} is stopped)" if states else ""
+    stopped = f" ({', '.join(sorted(states))} {'is' if len(states) == 1 else 'are'} stopped)" if states else ""
     try:
         return _on_aws(stack)
     except CliError as error:
@@ -200,7 +207,7 @@ def _on_aws(stack: str) -> Target:
             f"the stack {stack!r} has no output {', '.join(lacking)}: it is not an Ekiden stack",
             code="NO_STACK",
         )
-    return Target(AWS, api_url or outputs["ApiUrl"], session.region_name, outputs["DataBucketName"])
+    return Target(AWS, api_url or outputs["ApiUrl"], session.region_name, outputs["DataBucketName"], stack=stack)
 
 
 def _aws_credentials() -> ReadOnlyCredentials:

@@ -34,12 +34,15 @@ def follow(client: ApiClient, run_id: str, *, pause: float | None = None, consol
     try:
         return _live(client, run_id, pause, console) if console.is_terminal else _plain(client, run_id, pause, console)
     except KeyboardInterrupt:
-        note(f"\nthe run goes on without you; watch it again with `ekiden watch {run_id}`")
+        note(f"\nthe run goes on without you; watch it again with `ekiden watch {run_id}{client.target.flags}`")
         raise CliError("stopped watching", exit_code=Exit.INTERRUPTED, code="INTERRUPTED") from None
 
 
-def check(run: View) -> None:
-    """Raise ``CliError`` (exit code 1) with stage, code and message if the run did not succeed."""
+def check(run: View, flags: str = "") -> None:
+    """Raise ``CliError`` (exit code 1) with stage, code and message if the run did not succeed.
+
+    ``flags`` are the options that the next command needs to find the cloud.
+    """
     if run["status"] == "SUCCEEDED":
         return
     error = run.get("error") or {}
@@ -49,7 +52,7 @@ def check(run: View) -> None:
     raise CliError(
         f"run {run_id} failed in {error.get('stage', 'an unknown stage')}: {error.get('code', 'UNKNOWN')}: "
         f"{error.get('message', 'no reason given')}",
-        hint=f"the whole log: `ekiden logs {run_id} --stage {error.get('stage', 'export')}`",
+        hint=f"the whole log: `ekiden logs {run_id} --stage {error.get('stage', 'export')}{flags}`",
         code=str(error.get("code", "FAILED")),
     )
 
@@ -61,7 +64,7 @@ def _views(client: ApiClient, run_id: str, pause: float) -> Iterator[tuple[View,
         run = client.get_run(run_id)
         for stage in run.get("stages", ()):
             if stage["status"] in _BUSY:
-                lines.update(_last_line(client, run, str(stage["name"])))
+                lines.update(_last_line(client, run, stage))
             elif stage["status"] != "FAILED":
                 lines.pop(str(stage["name"]), None)
         yield run, lines
@@ -70,13 +73,14 @@ def _views(client: ApiClient, run_id: str, pause: float) -> Iterator[tuple[View,
         time.sleep(pause)
 
 
-def _last_line(client: ApiClient, run: View, stage: str) -> dict[str, str]:
-    """Return the stage's newest log line; none that is older than the run.
+def _last_line(client: ApiClient, run: View, stage: View) -> dict[str, str]:
+    """Return the newest log line of the stage's latest attempt; none that is older than the run.
 
     An endpoint's log goes on over its updates, so its last line may be about an earlier run.
     """
+    name = str(stage["name"])
     try:
-        page = client.get_logs(str(run["run_id"]), stage=stage, tail=1)
+        page = client.get_logs(str(run["run_id"]), stage=name, tail=1)
     except CliError:
         # The line is decoration: a log that is not there yet must not end the watching.
         return {}
@@ -84,7 +88,9 @@ def _last_line(client: ApiClient, run: View, stage: str) -> dict[str, str]:
     written, began = when(found[-1].get("timestamp")) if found else None, when(run.get("created_at"))
     if not found or (written and began and written < began):
         return {}
-    return {stage: str(found[-1]["message"]).strip()}
+    if int(found[-1].get("attempt") or 1) < len(stage.get("attempts") or ()):
+        return {}
+    return {name: str(found[-1]["message"]).strip()}
 
 
 def _live(client: ApiClient, run_id: str, pause: float, console: Console) -> View:
@@ -125,18 +131,27 @@ def _plain(client: ApiClient, run_id: str, pause: float, console: Console) -> Vi
         known[""] = str(run["status"])
         for stage in run.get("stages", ()):
             name, status = str(stage["name"]), str(stage["status"])
+            if known.get(name, "PENDING") != status:
+                span = stage_span(stage, datetime.now(UTC))
+                took = f"  {duration(span)}" if span is not None and status not in _BUSY else ""
+                _say(console, f"{name:<8} {status}{took}  {last_job(stage)}".rstrip(), _moment(stage))
+            known[name] = status
             line = lines.get(name)
             at, before = said.get(name, (0.0, ""))
             if line and line != before and time.monotonic() - at >= _LINE_EVERY:
                 said[name] = (time.monotonic(), line)
                 _say(console, f"{name:<8} {line}")
-            if known.get(name, "PENDING") != status:
-                span = stage_span(stage, datetime.now(UTC))
-                took = f"  {duration(span)}" if span is not None and status not in _BUSY else ""
-                _say(console, f"{name:<8} {status}{took}  {last_job(stage)}".rstrip())
-            known[name] = status
     return run
 
 
-def _say(console: Console, text: str) -> None:
-    console.print(f"{datetime.now(UTC):%H:%M:%S} {text}", markup=False, soft_wrap=True)
+def _moment(stage: View) -> datetime | None:
+    """Return when a stage came to its status: it may have been a while before it was looked at."""
+    attempts = stage.get("attempts") or ()
+    if not attempts:
+        return None
+    return when(attempts[-1].get("started_at" if stage["status"] in _BUSY else "ended_at"))
+
+
+def _say(console: Console, text: str, at: datetime | None = None) -> None:
+    moment = (at or datetime.now(UTC)).astimezone(UTC)
+    console.print(f"{moment:%H:%M:%S} {text}", markup=False, soft_wrap=True)

@@ -20,6 +20,9 @@ VERSION = "ekiden.evaluation.v1"
 PREDICTIONS_FILE = "predictions.parquet"
 EVALUATION_FILE = "evaluation.json"
 
+FEW_EDGES = 100
+"""With fewer labelled training edges than this, what a model says is little better than their mean."""
+
 SCORED = "scored"
 STATUSES = (SCORED, "fallback_source", "fallback_target", "fallback_both")
 """How a pair was scored; a fallback stands in for a node that the model never saw."""
@@ -42,7 +45,8 @@ class Metrics:
             return cls(None, None, None, 0)
         error = predicted.astype(np.float64) - actual
         spread = float(np.sum((actual.astype(np.float64) - actual.mean(dtype=np.float64)) ** 2))
-        r2 = 1 - float(np.sum(error**2)) / spread if spread > 0 else None
+        alike = float(actual.min()) == float(actual.max())  # then the spread is dust at best
+        r2 = None if alike or not spread > 0 else 1 - float(np.sum(error**2)) / spread
         return cls(math.sqrt(float(np.mean(error**2))), float(np.mean(np.abs(error))), r2, len(actual))
 
 
@@ -138,6 +142,12 @@ def evaluate(graph: EncodedGraph, target: Target, predictor: EdgePredictor) -> E
             },
         },
     )
+
+
+def few_edges_warning(count: int) -> str:
+    """What to say of a training on `count` labelled edges, fewer than `FEW_EDGES`."""
+    edges = "1 labelled edge" if count == 1 else f"{count} labelled edges"
+    return f"only {edges} to train on, {FEW_EDGES} or more are advisable: expect little more than the mean"
 
 
 def status_codes(known_source: npt.NDArray[np.bool_], known_dest: npt.NDArray[np.bool_]) -> npt.NDArray[np.uint8]:

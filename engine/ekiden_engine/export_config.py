@@ -67,8 +67,8 @@ def build_configuration(
     """The configuration of the exported files.
 
     Properties that the spec does not name get the exporter's own inference (`FeatureConfig` for
-    single-valued numbers and dates); what that cannot encode is left out with a warning. A target's edge
-    type gets no inferred features: nobody knows them for a pair that is still to be scored.
+    single-valued numbers and dates); what that cannot encode is left out with a warning. Edge types get none: the
+    engine does not use properties of edges, and those of a target's type nobody knows for a pair still to be scored.
     """
     warnings: list[str] = []
     nodes = []
@@ -84,8 +84,12 @@ def build_configuration(
         named = [f for f in spec.features if f.edge == edge_type]
         targets = [t for t in spec.targets if t.edge == edge_type]
         features = _named(named, shape.edges[edge_type])
-        if not targets:
-            features += _inferred(named, shape.edges[edge_type], edge_text(edge_type), warnings)
+        used = {f.property for f in named} | {t.property for t in targets}
+        warnings += [
+            f"{edge_text(edge_type)[:80]}.{name[:80]} is not used: the engine does not use properties of edges yet"
+            for name in shape.edges[edge_type].properties
+            if name not in used
+        ]
         source, relation, dest = edge_type
         edges.append(
             EdgeFileConfig(

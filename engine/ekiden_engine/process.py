@@ -7,7 +7,7 @@ test.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TypeVar
@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from ekiden.contracts.hyperparameters import HYPERPARAMETERS, as_text
 from ekiden.contracts.spec import PipelineSpec
 from ekiden.contracts.training_data import EdgeFileConfig, FeatureConfig, LabelConfig, NodeFileConfig
 from ekiden_engine.errors import BadData, quoted
@@ -78,7 +79,7 @@ def process_graph(source: Path, target: Path, spec: PipelineSpec) -> EncodedGrap
         features = _features(node_files, label)
         table = read_nodes(source, node_files, features)
         # Every node is there at training time when edges are what is predicted: encoders see all of them.
-        nodes[label], node_encoders[label] = _encode_nodes(label, table, features)
+        nodes[label], node_encoders[label] = _encode_nodes(label, table, features, spec)
         log(f"{label}: {len(nodes[label])} nodes, {nodes[label].features.shape[1]} feature columns")
     edges, targets, edge_encoders = [], [], []
     for edge_type, edge_files in _by_type(configuration.graph.edges, lambda f: f.edge_type).items():
@@ -96,6 +97,10 @@ def process_graph(source: Path, target: Path, spec: PipelineSpec) -> EncodedGrap
             truth, split = _split(source, config, edge_type, edge_table, ends, seed)
             targets.append(_target(config, edge_type, truth, split))
             log(f"{name}.{config.column}: {describe_split(split)}")
+        if features:
+            log(
+                f"note: {name}: the engine does not use edge features yet ({', '.join(f.name for f in features)[:200]})"
+            )
         edge_set, encoders = _encode_edges(edge_type, edge_table, features, truth, split)
         edges.append(edge_set)
         if encoders:
@@ -142,12 +147,13 @@ def _features(files: Iterable[NodeFileConfig | EdgeFileConfig], type_name: str) 
 
 
 def _encode_nodes(
-    label: str, table: NodeTable, features: tuple[FeatureConfig, ...]
+    label: str, table: NodeTable, features: tuple[FeatureConfig, ...], spec: PipelineSpec
 ) -> tuple[NodeSet, tuple[FittedEncoder, ...]]:
     def owner(row: int) -> str:
-        return f" of node {quoted(table.ids[row].as_py())}"
+        return f", node {quoted(table.ids[row].as_py())}"
 
-    encoded = _encode(table.columns, features, None, table.rows, len(table.ids), owner)
+    places = {f.property: f"features[{i}] of the spec" for i, f in enumerate(spec.features) if f.node == label}
+    encoded = _encode(table.columns, features, None, table.rows, len(table.ids), owner, (label, places))
     return NodeSet(label, table.ids, encoded.matrix, encoded.names), encoded.encoders
 
 
@@ -160,7 +166,9 @@ def _encode_edges(
 ) -> tuple[EdgeSet, tuple[FittedEncoder, ...]]:
     """Edge encoders of a type with a target learn from training edges alone."""
     training = None if label is None else split == Split.TRAIN
-    encoded = _encode(table.columns, features, training, table.rows, len(table.source), lambda row: "")
+    encoded = _encode(
+        table.columns, features, training, table.rows, len(table.source), lambda row: "", (edge_text(edge_type), {})
+    )
     matrix = encoded.matrix if features else None
     edges = EdgeSet(
         *edge_type,
@@ -188,8 +196,12 @@ def _encode(
     rows: Rows,
     count: int,
     owner: Callable[[int], str],
+    names: tuple[str, Mapping[str, str]],
 ) -> _Encoded:
-    """Fit an encoder per feature on the `training` rows (None: all), then encode all `count` rows."""
+    """Fit an encoder per feature on the `training` rows (None: all), then encode all `count` rows.
+
+    For errors: `owner` names a row's node; `names` are the type and, by property, the feature's place in the spec.
+    """
     encoders: list[FittedEncoder] = []
     blocks = []
     fitted_rows = None if training is None else np.flatnonzero(training)
@@ -199,10 +211,12 @@ def _encode(
             encoder = _fit(feature, values, fitted_rows)
             blocks.append(encoder.transform(values))
         except BadValue as bad:
-            raise rows.bad_data(bad, feature.column, owner(bad.row)) from None
+            place = names[1].get(feature.column, "not named in the spec, used by itself")
+            name = f"{names[0][:120]}.{feature.column[:80]} ({place})"
+            raise rows.bad_data(bad, name, owner(bad.row)) from None
         encoders.append(encoder)
-    names = tuple(name for encoder in encoders for name in encoder.names)
-    return _Encoded(side_by_side(blocks, count), names, tuple(encoders))
+    columns_made = tuple(name for encoder in encoders for name in encoder.names)
+    return _Encoded(side_by_side(blocks, count), columns_made, tuple(encoders))
 
 
 def _fit(feature: FeatureConfig, values: pa.ChunkedArray, fitted_rows: npt.NDArray[np.int64] | None) -> FittedEncoder:
@@ -259,8 +273,9 @@ def _by_type(files: Iterable[FileT], key: Callable[[FileT], KeyT]) -> dict[KeyT,
 
 
 def _seed(spec: PipelineSpec) -> int:
-    """The spec's hyperparameter `seed` (default 0); training checks it in full."""
+    """The spec's hyperparameter `seed`, or its default."""
+    entry = HYPERPARAMETERS[spec.model.name]["seed"]
     try:
-        return abs(int(float(spec.model.hyperparameters.get("seed", 0))))
-    except (ValueError, OverflowError):
-        raise BadData("BAD_HYPERPARAMETERS", "model.hyperparameters: seed must be a whole number") from None
+        return int(entry.parse(as_text(spec.model.hyperparameters.get("seed", 0))) or 0)
+    except ValueError as error:
+        raise BadData("BAD_HYPERPARAMETERS", f"model.hyperparameters.seed: {error}") from None

@@ -58,10 +58,11 @@ class Rows:
         line = line_of(self.paths[index], row - self.starts[index], self.separators[index])
         return f"{self.names[index]}:{line}"
 
-    def bad_data(self, bad: BadValue, column: str, owner: str = "") -> BadData:
-        """The error for a value that could not be used; `owner` names the node or edge."""
+    def bad_data(self, bad: BadValue, name: str, owner: str = "") -> BadData:
+        """The error for a value that could not be used; `name` says which property it is, in the user's words
+        (`user.age (features[0] of the spec)`), `owner` which node."""
         found = "it" if bad.value is None else quoted(bad.value)
-        return BadData(bad.code, f"{self.at(bad.row)}, column {quoted(column)}{owner}: {found} is {bad.problem}")
+        return BadData(bad.code, f"{name}{owner}: {found} is {bad.problem} (in the export: {self.at(bad.row)})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +145,8 @@ def read_edges(
             dests.append(dest)
             kept.append(part.select(columns))
             for column in label_columns:
-                labels[column].append(_labels(part[f"\0{column}"], column, count, rows))
+                named = f"{'-'.join(file.edge_type)[:120]}.{column[:80]} (targets[0] of the spec)"
+                labels[column].append(_labels(part[f"\0{column}"], named, count, rows))
             count += table.num_rows
     empty = pa.table({c: pa.array([], pa.string()) for c in columns})
     return EdgeTable(
@@ -156,11 +158,11 @@ def read_edges(
     )
 
 
-def _labels(values: pa.ChunkedArray, column: str, start: int, rows: Rows) -> npt.NDArray[np.float32]:
+def _labels(values: pa.ChunkedArray, name: str, start: int, rows: Rows) -> npt.NDArray[np.float32]:
     try:
         return to_float64(values).astype(np.float32)
     except BadValue as bad:
-        raise rows.bad_data(BadValue(start + bad.row, bad.value, bad.problem, bad.code), column) from None
+        raise rows.bad_data(BadValue(start + bad.row, bad.value, bad.problem, bad.code), name) from None
 
 
 def _check_ends(

@@ -8,8 +8,10 @@ from html import escape
 from string import Template
 from typing import Any
 
+import numpy as np
+
 from ekiden_engine import report_charts as charts
-from ekiden_engine.evaluation import HeldOut
+from ekiden_engine.evaluation import FEW_EDGES, HeldOut, few_edges_warning
 from ekiden_engine.models.base import Curve
 from ekiden_engine.report_page import PAGE
 from ekiden_engine.report_timeline import StageSpan
@@ -65,12 +67,15 @@ def render_report(data: ReportData) -> str:
         ),
     ]
     stages = _figure(
-        "Stages", charts.timeline(data.timeline), "Training is shown up to the writing of this report.", []
+        "Timeline of the stages",
+        charts.timeline(data.timeline),
+        "Training is shown up to the writing of this report.",
+        [],
     )
     return Template(PAGE).substitute(
         title=escape(f"{data.name}: {evaluation['target']['property']}"),
         kicker=escape(f"{source} {relation} {dest}"),
-        headline=_headline(evaluation),
+        headline=_headline(evaluation, held),
         comparison=_comparison(evaluation),
         figures="".join(figures),
         tables=stages + _tables(evaluation),
@@ -78,20 +83,33 @@ def render_report(data: ReportData) -> str:
     )
 
 
-def _headline(evaluation: dict[str, Any]) -> str:
-    rmse = evaluation["rmse"]
+def _headline(evaluation: dict[str, Any], held: HeldOut) -> str:
+    rmse, count = evaluation["rmse"], evaluation["count"]
     if rmse is None:
         return '<p class="lead">There was no labelled edge to evaluate on.</p>'
     parts = []
+    dust = 1e-6 * float(np.abs(held.actual).max(initial=0.0))
     for name, words in (("user_item_bias", "user and item biases"), ("global_mean", "the global mean")):
         other = evaluation["baselines"][name]["rmse"]
-        if other:
+        if other is not None and other > dust:
             change = (1 - rmse / other) * 100
             parts.append(f"{abs(change):.1f} % {'below' if change >= 0 else 'above'} {words}")
     split = {"test": "test", "valid": "validation", "train": "training"}[evaluation["evaluated_on"]]
-    text = escape(f"on {evaluation['count']:,} {split} edges: " + ", ".join(parts) + ".")
-    warning = "" if split == "test" else ' <strong class="warn">There were no test edges.</strong>'
-    return f'<p class="big"><span>{rmse:.4f}</span> RMSE</p><p class="lead">{text}{warning}</p>'
+    text = f"on {count:,} {split} edge{'' if count == 1 else 's'}" + (f": {', '.join(parts)}" if parts else "") + "."
+    if count == 1:
+        text += " One edge says nothing about a model."
+    elif evaluation["r2"] is None:
+        text += f" They all have the same {evaluation['target']['property']}: R² is not defined."
+    warnings = []
+    if split == "validation":
+        warnings.append("There were no test edges; the validation edges also decided when training stopped.")
+    elif split == "training":
+        warnings.append("There were no test edges; these are the edges that the model was trained on.")
+    if 0 < (trained := evaluation["counts"]["target"].get("train", 0)) < FEW_EDGES:
+        warning = few_edges_warning(trained)
+        warnings.append(f"{warning[0].upper()}{warning[1:]}.")
+    warned = "".join(f' <strong class="warn">{escape(warning)}</strong>' for warning in warnings)
+    return f'<p class="big"><span>{rmse:.4f}</span> RMSE</p><p class="lead">{escape(text)}{warned}</p>'
 
 
 def _comparison(evaluation: dict[str, Any]) -> str:
@@ -109,7 +127,9 @@ def _comparison(evaluation: dict[str, Any]) -> str:
 
 
 def _value(value: float | None) -> str:
-    return "none" if value is None else f"{value:.4f}".replace("-0.0000", "0.0000")
+    if value is None:
+        return "–"  # noqa: RUF001  an en dash: nothing to show
+    return f"{value:.4f}".replace("-0.0000", "0.0000")
 
 
 def _figure(title: str, svg: str, caption: str, legend: Iterable[tuple[str, str]]) -> str:

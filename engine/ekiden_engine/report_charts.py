@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ekiden_engine.models.base import Curve, FloatArray
-from ekiden_engine.report_svg import BOTTOM, TOP, Plot, number
+from ekiden_engine.report_svg import BOTTOM, TOP, Plot, number, ticks
 from ekiden_engine.report_timeline import StageSpan
 
 MAX_VIOLINS = 10
@@ -28,7 +28,7 @@ def learning_curve(curves: Sequence[Curve], bias_rmse: float | None) -> str:
         return ""
     pad = (max(values) - min(values)) * 0.06 or 0.01
     last = max(len(c.points) for c in kept)
-    plot = Plot((1, max(last, 2)), (min(values) - pad, max(values) + pad))
+    plot = Plot((1, max(last, 2)), (max(min(values) - pad, 0.0), max(values) + pad))  # an error is never below 0
     plot.y_axis("RMSE")
     plot.x_axis("epoch", whole=True)
     if bias_rmse is not None:
@@ -86,7 +86,7 @@ def degree_error(degree: npt.NDArray[np.int64], errors: dict[str, FloatArray], e
         for name, error in errors.items()
     }
     values = [y for points in series.values() for _, y in points]
-    plot = Plot((-0.5, len(present) - 0.5), (0, max(values) * 1.08))
+    plot = Plot((-0.5, len(present) - 0.5), (0, max(values) * 1.08 or 1.0))
     plot.y_axis("RMSE")
     step = max(1, -(-len(present) // 6))
     marks = [(float(i), _bucket_name(int(b))) for i, b in enumerate(present) if i % step == 0]
@@ -113,11 +113,20 @@ def timeline(spans: Sequence[StageSpan]) -> str:
     for i, span in enumerate(spans):
         begin, top = (span.started_at - start).total_seconds(), count - i
         bad = span.status.upper() in {"FAILED", "CANCELLED", "TIMED_OUT"}
-        title = f"{span.name}: {span.status.lower()}, {duration(span.seconds)}"
+        lasted = span_duration(span)
+        title = f"{span.name}: {span.status.lower()}, {lasted}"
         plot.bar(begin, begin + span.seconds, top - 0.15, row * 0.6, "fill-bad" if bad else "fill-a", title)
         plot.row_label(top - 0.45, span.name)
-        plot.text(begin + span.seconds, top - 0.45, duration(span.seconds), "note", rise=-4, shift=6)
+        plot.text(begin + span.seconds, top - 0.45, lasted, "note", rise=-4, shift=6)
     return plot.svg("Timeline of the stages")
+
+
+def span_duration(span: StageSpan) -> str:
+    """How long a stage ran, no finer than it was measured: the stages before come in whole seconds."""
+    measured = span.started_at.microsecond or span.ended_at.microsecond
+    if measured or span.seconds >= 10:
+        return duration(span.seconds)
+    return f"{span.seconds:.0f} s" if span.seconds else "under 1 s"
 
 
 def duration(seconds: float) -> str:
@@ -139,10 +148,11 @@ def _groups(actual: FloatArray, predicted: FloatArray) -> list[tuple[str, float,
     levels = np.unique(actual)
     if len(levels) <= MAX_VIOLINS:
         return [(number(float(v)), float(v), predicted[actual == v]) for v in levels]
-    edges = np.linspace(float(levels[0]), float(levels[-1]), MAX_VIOLINS - 1)
-    index = np.clip(np.digitize(actual, edges) - 1, 0, len(edges) - 2)
-    centres = (edges[:-1] + edges[1:]) / 2
-    return [(f"{c:.3g}", float(c), predicted[index == i]) for i, c in enumerate(centres) if (index == i).any()]
+    low, high = float(levels[0]), float(levels[-1])
+    rounds = [ticks(low, high, about) for about in range(4, 2 * MAX_VIOLINS)]
+    centres = np.array(max((r for r in rounds if len(r) <= MAX_VIOLINS), key=len))
+    index = np.digitize(actual, (centres[:-1] + centres[1:]) / 2)
+    return [(number(float(c)), float(c), predicted[index == i]) for i, c in enumerate(centres) if (index == i).any()]
 
 
 def _density(values: FloatArray) -> tuple[list[float], list[float]]:

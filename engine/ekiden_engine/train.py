@@ -19,15 +19,22 @@ from pathlib import Path
 from typing import Any
 
 from ekiden_engine.errors import BadData, Temporary
-from ekiden_engine.evaluation import EVALUATION_FILE, Evaluation, evaluate, write_predictions
-from ekiden_engine.graph import EncodedGraph, Target
+from ekiden_engine.evaluation import (
+    EVALUATION_FILE,
+    FEW_EDGES,
+    Evaluation,
+    evaluate,
+    few_edges_warning,
+    write_predictions,
+)
+from ekiden_engine.graph import EncodedGraph, Split, Target
 from ekiden_engine.log import log
 from ekiden_engine.manifest import write_manifest
 from ekiden_engine.mapping import file_stems, write_mapping
 from ekiden_engine.mlroot import MlRoot
 from ekiden_engine.model_folder import CONFIG_FILE, ModelConfig
 from ekiden_engine.models import make_trainer
-from ekiden_engine.models.base import Curve, CurvePoint, Fit
+from ekiden_engine.models.base import Curve, CurvePoint, Fit, Step
 from ekiden_engine.report import REPORT_FILE, ReportData, render_report
 from ekiden_engine.report_timeline import TIMELINE_VARIABLE, StageSpan, read_timeline
 from ekiden_engine.spec_file import read_spec
@@ -57,6 +64,9 @@ def run(root: MlRoot) -> None:
     target = graph.targets[0]
     edges = graph.edge(target.edge)
     log(f"training {spec.model.name} on {'-'.join(target.edge)}.{target.property}: {len(edges)} edges")
+    count = int((edges.split == Split.TRAIN).sum())
+    if 0 < count < FEW_EDGES:
+        log(f"WARNING: {few_edges_warning(count)}")
     with StopRequest() as stop:
         progress = JobProgress(stop)
         fit = trainer.fit(graph, target, progress)
@@ -97,25 +107,25 @@ class JobProgress:
         self._stop = stop
         self._started = self._last = time.perf_counter()
         self._done = 0.0
-        self._member = 0
+        self._step: Step | None = None
         self._lengths: list[int] = []
 
-    def epoch(self, member: int, members: int, epochs: int, point: CurvePoint) -> None:
-        """Log `member 2/6  epoch 12/60  valid rmse 0.912  3.2 s left`; the time assumes members like those
+    def epoch(self, step: Step, epochs: int, point: CurvePoint) -> None:
+        """Log `member 2/6  epoch 12/60  valid rmse 0.912  3.2 s left`; the time assumes steps like those
         before."""
         now = time.perf_counter()
-        if member != self._member:
-            self._member = member
+        if step is not self._step:
+            self._step = step
             self._lengths.append(0)
         self._lengths[-1] = point.epoch
         finished = self._lengths[:-1]
         typical = sum(finished) / len(finished) if finished else min(epochs, USUAL_EPOCHS)
-        left = max(typical - point.epoch, 0) + typical * max(members - member, 0)
+        left = max(typical - point.epoch, 0) + typical * step.left
         pace = (now - self._started) / sum(self._lengths)
         if now - self._last >= LOG_EVERY_S or point.epoch in (1, epochs):
             self._last = now
             log(
-                f"member {member}/{members}  epoch {point.epoch}/{epochs}  "
+                f"{step.words}  epoch {point.epoch}/{epochs}  "
                 f"valid rmse {point.valid_rmse:.4f}  {left * pace:.1f} s left"
             )
 

@@ -57,9 +57,9 @@ def ensure(
     Raises CloudError where they run with other settings than the ones asked for, or do not start.
     """
     last = recorded(home)
+    file = str(images.resolve()) if images else last.images if last else None
     if last is not None and _answers(home, MINISTACK, f"{last.endpoint_url}/_ministack/health"):
-        chosen_images = last.images if images is None else str(images.resolve())
-        wanted = Settings(port or last.port, jobs_port or last.jobs_port, auth, chosen_images)
+        wanted = Settings(port or last.port, jobs_port or last.jobs_port, auth, file)
         if replace(wanted, images=last.images) != last:
             raise CloudError(
                 f"The cloud {home.name!r} already runs on the ports {last.port} and {last.jobs_port}"
@@ -83,7 +83,6 @@ def ensure(
     first = last.port if last else ports.DEFAULT_PORT
     with locked(home.root / ".locks" / ".ports"):  # two clouds that start together may not choose the same ports
         chosen = ports.choose(port, first)
-        file = str(images.resolve()) if images else None
         settings = Settings(chosen, ports.choose(jobs_port, chosen + 1, taken={chosen}), auth, file)
         progress(f"starting MiniStack {ministack.VERSION} on port {settings.port}")
         ministack.start(home, project, settings.port, settings.jobs_port, auth=auth)

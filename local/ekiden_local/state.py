@@ -135,6 +135,8 @@ def home_of(name: str, home: str | Path | None = None) -> Home:
             f"{name[:40]!r} cannot be the name of a cloud.",
             "Use up to 32 lower-case letters, digits and hyphens, beginning with a letter or digit.",
         )
+    if name == "aws":
+        raise CloudError("'aws' cannot be the name of an embedded cloud: `--cloud aws` is AWS.", "Choose another name.")
     chosen = home or os.environ.get("EKIDEN_HOME") or project_root() / ".ekiden"
     return Home(Path(chosen).expanduser().resolve(), name)
 

@@ -42,7 +42,7 @@ def up(
 
     `port` is MiniStack's and `jobs_port` the job service's; left out, the running cloud's, else 4566 and the
     next, or the first free ones after them. `auth` makes MiniStack enforce IAM policies. `images` is a file that
-    says which programs play container images (docs/job-service.md); left out, the running cloud's. `on_progress`
+    says which programs play container images (docs/job-service.md); left out, the ones it had last. `on_progress`
     is told in a few words about each step that takes time.
 
     Raises CloudError where a tool is missing, a port is taken, a process does not start or the stack is refused.

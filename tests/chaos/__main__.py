@@ -12,7 +12,7 @@ from pathlib import Path
 from benchmarks.common import Row, write
 from tests.chaos.storm import Report, Settings, Storm
 
-LANES = 6
+LANES = 8
 PACE = 0.8
 PATIENCE = 600.0
 

@@ -49,6 +49,10 @@ class FakeApi:
         self.rows_per_part = 3
         self.submitted: list[dict[str, Any]] = []
         self.on_submit: Callable[[str], list[dict[str, Any]]] = success
+        self.history: dict[str, list[dict[str, Any]]] = {}
+        self.acts: list[tuple[str, dict[str, Any]]] = []
+        self.on_retry: tuple[int, dict[str, Any]] | None = None
+        self.redrives: list[dict[str, list[int]]] = []
         api = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -122,8 +126,15 @@ class FakeApi:
             return self.request_scores(json.loads(body))
         if path == "/runs":
             return 200, self.list_runs(query)
+        if path == "/redrive":
+            return self.act(path, steps, json.loads(body))
         if steps[0] == "runs" and steps[1] not in self.runs:
             return 404, error("UNKNOWN_RUN", f"there is no run {steps[1]}")
+        if method == "POST":
+            return self.act(path, steps, json.loads(body))
+        if path.endswith("/history"):
+            lines = self.history.get(steps[1], [])
+            return 200, checked(models.RunHistory, {"run_id": steps[1], "history": lines})
         if steps[0] == "runs":
             return 200, self.logs(steps[1], query) if len(steps) == 3 else self.view(steps[1])
         if steps[0] == "scores" and steps[1] in self.scores:
@@ -140,6 +151,34 @@ class FakeApi:
         run_id = f"{body['spec']['name']}-20261120-100000-abcdef"
         self.runs[run_id] = self.on_submit(run_id)
         return 202, models.RunAccepted(run_id=run_id, status="RUNNING").model_dump(mode="json")
+
+    def act(self, path: str, steps: list[str], body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+        """What operators do; ``acts`` remembers it."""
+        self.acts.append((path, body))
+        if path == "/redrive":
+            wanted = models.RedriveMessages.model_validate(body)
+            if wanted.queue == "Nope":
+                return 404, error("UNKNOWN_QUEUE", "there is no queue 'Nope'; one of Scores, TrainWork")
+            names = ("redriven", "kept", "later", "remaining")
+            queues = [
+                {"queue": name, **dict(zip(names, counts, strict=True)), "reasons": ["m: foreign"] * bool(counts[1])}
+                for name, counts in (self.redrives.pop(0) if self.redrives else {}).items()
+            ]
+            return 200, checked(models.RedriveReport, {"before": wanted.before or at(0), "queues": queues})
+        run_id, what = steps[1], steps[2]
+        if what == "cancel":
+            models.CancelRun.model_validate(body)
+            status = self.runs[run_id][0]["status"]
+            if status == "RUNNING":
+                status = "CANCELLING"
+                self.runs[run_id] = cancelled(run_id)
+            return 202, checked(models.RunChanged, {"run_id": run_id, "status": status})
+        request = models.RetryRun.model_validate(body)
+        if self.on_retry:
+            return self.on_retry
+        self.runs[run_id] = success(run_id)
+        stage = request.stage or "process"
+        return 202, checked(models.RunChanged, {"run_id": run_id, "status": "RUNNING", "stage": stage})
 
     def view(self, run_id: str) -> dict[str, Any]:
         """Answer with the next view; the last one stays."""
@@ -243,7 +282,7 @@ def run_view(run_id: str, *statuses: str, status: str = "RUNNING", **changes: An
             "error": None,
         }  # fmt: skip
         stages.append({"name": name, "status": now, "attempts": [] if now == "PENDING" else [attempt]})
-    over = status != "RUNNING"
+    over = status not in ("RUNNING", "CANCELLING")
     view = {
         "run_id": run_id, "name": run_id.rsplit("-", 3)[0], "status": status, "created_at": at(0),
         "updated_at": at(20), "ended_at": at(20) if over else None, "spec": {"name": "x"}, "stages": stages,
@@ -269,3 +308,10 @@ def failure(run_id: str) -> list[dict[str, Any]]:
     }  # fmt: skip
     going = run_view(run_id, "SUCCEEDED", "RUNNING")
     return [going, run_view(run_id, "SUCCEEDED", "FAILED", status="FAILED", error=wrong)]
+
+
+def cancelled(run_id: str) -> list[dict[str, Any]]:
+    """Return the views of a run that is cancelled while it trains."""
+    done = ["SUCCEEDED"] * 2
+    going = run_view(run_id, *done, "RUNNING", status="CANCELLING")
+    return [going, going, run_view(run_id, *done, "CANCELLED", status="CANCELLED")]

@@ -163,7 +163,7 @@ def test_a_ready_stage_starts_its_job_with_what_the_stage_before_made(world: Wor
     assert process.inputs == {"export": f"{prefix}/export/1/", "spec": f"{prefix}/spec/"}
     assert train.inputs == {"processed": f"{prefix}/process/1/", "spec": f"{prefix}/spec/"}
     assert (export.output, train.output) == (f"{prefix}/export/1/", f"{prefix}/train/1/")
-    assert train.hyperparameters == {"num-hidden": "32", "lr": "0.01", "use-self-loop": "true"}
+    assert train.hyperparameters == {"num-hidden": "32", "lr": "0.01", "enable-early-stop": "true"}
     timeline = json.loads(train.environment["EKIDEN_TIMELINE"])
     assert [(entry["name"], entry["status"]) for entry in timeline] == [
         ("export", "SUCCEEDED"),

@@ -106,7 +106,7 @@ def test_a_broken_spec_is_refused_with_every_fault_and_its_path(embedded: Embedd
     answer = embedded.ekiden("run", spec)
     assert answer.code == 2
     assert "targets[0].split_rate" in answer.err
-    assert "[0.7, 0.1, 0.2]" in answer.err
+    assert "write [0.7, 0.20000000000000004, 0.1]" in answer.err
     assert "name" in answer.err
 
 

@@ -13,7 +13,7 @@ import pyarrow as pa
 from ekiden_engine.graph import EdgeSet, EncodedGraph, NodeSet, Split, Target
 from ekiden_engine.mlroot import MlRoot
 from ekiden_engine.models import make_trainer
-from ekiden_engine.models.base import CurvePoint, Fit
+from ekiden_engine.models.base import CurvePoint, Fit, Step
 from tests.engine.factories import make_document, make_encoded_graph
 
 QUICK: Mapping[str, str] = {"num-hidden": "4", "num-epochs": "4", "seeds": "1", "regularization-coef": "1"}
@@ -23,12 +23,12 @@ class Recorder:
     """A `Progress` that notes what it is told, and asks to stop after `stop_after` epochs."""
 
     def __init__(self, stop_after: int | None = None) -> None:
-        self.epochs: list[tuple[int, int, CurvePoint]] = []
+        self.epochs: list[tuple[Step, CurvePoint]] = []
         self.notes: list[str] = []
         self._stop_after = stop_after
 
-    def epoch(self, member: int, members: int, epochs: int, point: CurvePoint) -> None:
-        self.epochs.append((member, members, point))
+    def epoch(self, step: Step, epochs: int, point: CurvePoint) -> None:
+        self.epochs.append((step, point))
 
     def note(self, message: str) -> None:
         self.notes.append(message)

@@ -28,6 +28,8 @@ def test_metrics_that_are_undefined_are_none_and_not_nan() -> None:
     alike = Metrics.of(np.array([3, 3], np.float32), np.array([2, 3], np.float32))
     assert alike.r2 is None
     assert alike.mae == pytest.approx(0.5)
+    many = np.full(60, 3.7, np.float32)  # their float32 mean is not quite 3.7
+    assert Metrics.of(many, many).r2 is None
 
 
 def test_the_document_has_the_test_edges_figures_on_top_and_baselines_on_the_same_edges() -> None:

@@ -72,6 +72,15 @@ def test_the_configuration_names_files_targets_features_and_what_is_left_out(tmp
     assert "movie.title (String) is not used" in document["warnings"][0]
 
 
+def test_properties_of_edges_become_no_features_by_themselves_and_the_log_says_so(tmp_path: Path) -> None:
+    knows = "~id,~from,~to,~label,since:Int\nk1,u1,u2,knows,2001\n"
+    export = export_files(tmp_path, {**SMALL_GRAPH, "knows.csv": knows})
+    document = json.loads((export / "training-data-configuration.json").read_text())
+    assert [edge["features"] for edge in document["graph"]["edges"]] == [[], []]
+    assert any("knows-(user).since is not used" in warning for warning in document["warnings"])
+    assert not any("rating" in warning for warning in document["warnings"])
+
+
 def test_stats_have_the_shape_and_counts_of_neptune_export(tmp_path: Path) -> None:
     export = export_files(tmp_path, SMALL_GRAPH)
     stats = json.loads((export / "stats.json").read_text())["stats"]

@@ -199,10 +199,21 @@ def test_auto_tries_stronger_regularisation_and_says_what_it_took() -> None:
     progress = Recorder()
     fitted = fit(make_encoded_graph(), progress=progress, regularization_coef="auto", seeds="2", num_epochs="15")
     taken = float(fitted.hyperparameters["regularization-coef"])
-    assert progress.notes[0].startswith("regularization x3: valid rmse")
+    assert progress.notes[0].startswith("regularization strength 3: valid rmse")
+    assert progress.notes[-1] == f"regularization strength {taken:g} it is; that model is member 1/2"
     assert {c.regularization for c in fitted.curves if c.kept} == {taken}
     assert sum(c.kept for c in fitted.curves) == 2
-    assert {members for _, members, _ in progress.epochs} <= {3, 4}
+    # AND members are numbered as people count them; what the search trains has words of its own
+    words = list(dict.fromkeys(step.words for step, _ in progress.epochs))
+    assert words[0] == "search for the regularization, strength 1"
+    assert [w for w in words if not w.startswith("search")] == ["member 2/2"]
+
+
+def test_members_are_counted_up_to_the_number_of_seeds() -> None:
+    progress = Recorder()
+    fit(make_encoded_graph(), progress=progress, seeds="3", num_epochs="2")
+    steps = list(dict.fromkeys(step for step, _ in progress.epochs))
+    assert [(step.words, step.left) for step in steps] == [("member 1/3", 2), ("member 2/3", 1), ("member 3/3", 0)]
 
 
 def test_the_ensemble_predicts_the_mean_of_its_members() -> None:

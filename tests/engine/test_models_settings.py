@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
+
 import pytest
 
+from ekiden.contracts.hyperparameters import HYPERPARAMETERS
 from ekiden_engine.errors import BadData
+from ekiden_engine.hpo import hpo_document
 from ekiden_engine.models import make_trainer, predictor_class
 from ekiden_engine.models.rgcn import RgcnSettings
 from ekiden_engine.models.settings import as_hyperparameters, read_settings
@@ -13,6 +17,7 @@ from ekiden_engine.models.settings import as_hyperparameters, read_settings
 def test_strings_become_typed_settings_and_the_rest_keeps_its_default() -> None:
     found = read_settings(
         RgcnSettings,
+        "rgcn",
         {"num-hidden": "64", "lr": "1e-3", "enable-early-stop": "False", "regularization-coef": "2", "seeds": "3.0"},
     )
     assert (found.width, found.lr, found.early_stop, found.regularization, found.seeds) == (64, 0.001, False, 2.0, 3)
@@ -20,24 +25,28 @@ def test_strings_become_typed_settings_and_the_rest_keeps_its_default() -> None:
 
 
 def test_a_quoted_value_and_the_keys_that_the_sagemaker_sdk_adds_are_taken_in_stride() -> None:
-    found = read_settings(RgcnSettings, {"num-hidden": '"16"', "sagemaker_program": "train.py"})
+    found = read_settings(RgcnSettings, "rgcn", {"num-hidden": '"16"', "sagemaker_program": "train.py"})
     assert found == RgcnSettings(width=16)
 
 
 @pytest.mark.parametrize(
     ("name", "value", "says"),
     [
-        ("num-hiden", "32", '"num-hiden" is unknown; known are batch-size, dropout'),
-        ("num-hidden", "many", 'num-hidden must be a whole number from 1 to 1024, not "many"'),
-        ("num-hidden", "0", "num-hidden must be a whole number from 1 to 1024"),
-        ("num-epochs", "1.5", "num-epochs must be a whole number"),
-        ("lr", "nan", "lr must be a number from 1e-06 to 1"),
-        ("dropout", "1", "dropout must be a number from 0 to 0.9"),
-        ("seed", "-1", "seed must be a whole number from 0 to 2147483647"),
-        ("enable-early-stop", "maybe", "enable-early-stop must be true or false"),
-        ("regularization-coef", "strong", "regularization-coef must be a number from 0 to 10000, or auto"),
-        ("lr", "auto", "lr must be a number"),
-        ("lr", "x" * 5000, "lr must be a number"),
+        (
+            "num-hiden",
+            "32",
+            "model.hyperparameters.num-hiden: rgcn has no such hyperparameter; did you mean num-hidden?",
+        ),
+        ("num-hidden", "many", "num-hidden: must be a whole number from 1 to 1024, not 'many'"),
+        ("num-hidden", "0", "num-hidden: must be a whole number from 1 to 1024"),
+        ("num-epochs", "1.5", "num-epochs: must be a whole number"),
+        ("lr", "nan", "lr: must be a number from 1e-06 to 1"),
+        ("dropout", "1", "dropout: must be a number from 0 to 0.9"),
+        ("seed", "-1", "seed: must be a whole number from 0 to 2147483647"),
+        ("enable-early-stop", "maybe", "enable-early-stop: must be true or false"),
+        ("regularization-coef", "strong", "regularization-coef: must be a number from 0 to 10000, or auto"),
+        ("lr", "auto", "lr: must be a number"),
+        ("lr", "x" * 5000, "lr: must be a number"),
     ],
 )
 def test_a_hyperparameter_that_cannot_be_is_named_with_what_could(name: str, value: str, says: str) -> None:
@@ -50,7 +59,7 @@ def test_a_hyperparameter_that_cannot_be_is_named_with_what_could(name: str, val
 
 def test_settings_survive_the_way_to_strings_and_back() -> None:
     settings = RgcnSettings(width=48, lr=0.0035, regularization=3.0, seed=2_000_000_011, early_stop=False)
-    assert read_settings(RgcnSettings, as_hyperparameters(settings)) == settings
+    assert read_settings(RgcnSettings, "rgcn", as_hyperparameters(settings)) == settings
     assert as_hyperparameters(RgcnSettings())["batch-size"] == "auto"
 
 
@@ -59,3 +68,19 @@ def test_an_unknown_model_and_an_unknown_predictor_are_named_with_those_there_ar
         make_trainer("gat", {})
     with pytest.raises(BadData, match='"tree" is unknown; known are dot'):
         predictor_class("tree")
+
+
+def test_all_wrong_hyperparameters_are_named_at_once() -> None:
+    with pytest.raises(BadData) as caught:
+        make_trainer("mf", {"lr": "fast", "seeds": "0"})
+    assert "lr: must be" in caught.value.message
+    assert "seeds: must be" in caught.value.message
+
+
+def test_the_defaults_of_the_settings_are_those_of_the_table() -> None:
+    table = HYPERPARAMETERS["rgcn"]
+    settings = RgcnSettings()
+    assert {f.metadata["hyperparameter"].name for f in fields(settings)} == set(table)
+    for f in fields(settings):
+        assert getattr(settings, f.name) == table[f.metadata["hyperparameter"].name].default
+    assert [p["default"] for p in hpo_document("rgcn", {})["models"][0]["1-tier-param"]] == [32, 60, 0.002]

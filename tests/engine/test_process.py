@@ -61,7 +61,10 @@ def test_a_small_graph_becomes_indices_features_labels_and_parts(tmp_path: Path)
 
 
 def test_what_is_returned_is_what_lies_on_disk_with_encoders_and_hyperparameters(tmp_path: Path) -> None:
-    spec: dict[str, Any] = {"features": [AGE, GENRES], "model": {"hyperparameters": {"num-hidden": 256, "odd": "x"}}}
+    spec: dict[str, Any] = {
+        "features": [AGE, GENRES],
+        "model": {"hyperparameters": {"num-hidden": 256, "lr": "0.1", "batch-size": "auto"}},
+    }
     graph = process_files(tmp_path, SMALL_GRAPH, **spec)
     loaded = EncodedGraph.load(tmp_path / "processed")
     np.testing.assert_array_equal(loaded.node("user").features, graph.node("user").features)
@@ -72,7 +75,9 @@ def test_what_is_returned_is_what_lies_on_disk_with_encoders_and_hyperparameters
     assert (model["model"], model["task_type"]) == ("rgcn", "edge_regression")
     hidden = next(p for p in model["1-tier-param"] if p["param"] == "num-hidden")
     assert (hidden["default"], hidden["range"]) == (256, [16, 256])
-    assert {"param": "odd", "type": "str", "default": "x"} in model["fixed-param"]
+    lr = next(p for p in model["1-tier-param"] if p["param"] == "lr")
+    assert (lr["type"], lr["default"], lr["range"]) == ("float", 0.1, [0.0005, 0.1])
+    assert model["3-tier-param"][0]["default"] == 8192
     assert {"1-tier-param", "2-tier-param", "3-tier-param", "fixed-param"} <= model.keys()
 
 
@@ -193,7 +198,7 @@ class TestSplitFiles:
         assert says in caught.value.message
 
 
-def test_edge_features_are_learnt_from_training_edges_alone(tmp_path: Path) -> None:
+def test_edge_features_are_learnt_from_training_edges_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     # GIVEN an edge feature whose extreme value is on a test edge
     header = "~id,~from,~to,~label,rating:Double,hour:Int\n"
     files = {
@@ -202,15 +207,20 @@ def test_edge_features_are_learnt_from_training_edges_alone(tmp_path: Path) -> N
         "a.csv": "~from,~to\nu1,m1\nu2,m1\n",
         "b.csv": "~from,~to\nu3,m1\n",
     }
-    feature = {"edge": list(EDGE), "property": "hour", "type": "numerical", "norm": "min-max"}
     splits = {"train": "a.csv", "test": "b.csv"}
+    # AND an export by Neptune-Export, which turns properties of edges into features (ours does not)
+    export = export_files(tmp_path, files, target={"custom_split_filenames": splits})
+    (export / "manifest.json").unlink()
+    edit(export, *EDGES, "features", value=[{"feature": ["hour", "hour", "numerical"], "norm": "min-max"}])
     # WHEN processed
-    graph = process_files(tmp_path, files, features=[feature], target={"custom_split_filenames": splits})
+    graph = process_graph(export, tmp_path / "processed", make_spec())
     # THEN the range is that of the training edges, and the test edge lies outside
     edges = graph.edge(EDGE)
     assert edges.features is not None
     np.testing.assert_allclose(edges.features, [[0.0], [1.0], [2.0]])
     assert edges.feature_names == ("hour",)
+    # AND the log says that nothing learns from it yet
+    assert "(user)-rated-(movie): the engine does not use edge features yet (hour)" in capsys.readouterr().out
 
 
 def test_a_missing_number_without_imputer_stops_with_file_line_and_node(tmp_path: Path) -> None:
@@ -218,7 +228,10 @@ def test_a_missing_number_without_imputer_stops_with_file_line_and_node(tmp_path
     with pytest.raises(BadData) as caught:
         process_files(tmp_path, SMALL_GRAPH, features=[feature])
     assert caught.value.code == "MISSING_VALUE"
-    assert 'nodes/user.consolidated.csv:4, column "age" of node "u3": it is missing' in caught.value.message
+    assert caught.value.message == (
+        'user.age (features[0] of the spec), node "u3": it is missing; fill it or name an imputer '
+        "(mean, median, most_frequent) (in the export: nodes/user.consolidated.csv:4)"
+    )
 
 
 def edit(export: Path, *path: str | int, value: object) -> None:
@@ -273,7 +286,12 @@ def test_a_wrong_configuration_is_named(
         ("nodes/user.consolidated.csv", "~id,~label,age\nu1,user,1\n,user,1\n", "MISSING_VALUE", ".csv:3: ~id"),
         ("nodes/user.consolidated.csv", "~id,~label,age\nu1,user,1\n", "DANGLING_EDGE", '.csv:4: ~from "u2"'),
         ("edges/%28user%29-rated-%28movie%29.consolidated.csv", "~from,~to,rating\nu1,m1,\n", "NO_LABELS", "rating"),
-        ("edges/%28user%29-rated-%28movie%29.consolidated.csv", "~from,~to,rating\nu1,m1,x\n", "NOT_A_NUMBER", ":2,"),
+        (
+            "edges/%28user%29-rated-%28movie%29.consolidated.csv",
+            "~from,~to,rating\nu1,m1,x\n",
+            "NOT_A_NUMBER",
+            'user-rated-movie.rating (targets[0] of the spec): "x" is not a number',
+        ),
     ],
 )
 def test_wrong_files_of_an_export_are_named(tmp_path: Path, file: str, text: str, code: str, says: str) -> None:

@@ -116,7 +116,7 @@ def test_it_shows_the_headline_beside_the_baselines_and_all_charts() -> None:
         "Error by degree of the user",
         "Error by degree of the movie",
     )
-    for title in (*titles, "Stages", "Hyperparameters"):
+    for title in (*titles, "Timeline of the stages", "Hyperparameters"):
         assert f"<h2>{title}</h2>" in html
     assert html.count("<svg") == 5
 
@@ -177,6 +177,55 @@ def test_continuous_labels_are_put_into_a_handful_of_violins() -> None:
     assert 5 <= len(root.findall("path[@class='violin']")) <= charts.MAX_VIOLINS
 
 
+@pytest.mark.parametrize(("low", "high"), [(-1.3, 0.9), (0, 1), (3, 17), (0.5, 10), (-4, 250), (0.13, 0.19)])
+def test_the_groups_of_continuous_labels_have_round_names(low: float, high: float) -> None:
+    actual = np.linspace(low, high, 997, dtype=np.float32)
+    root = ET.fromstring(charts.violins(actual, actual))
+    names = [t.text or "" for t in root.findall("text[@class='tick mid']")]
+    assert 4 <= len(names) <= charts.MAX_VIOLINS
+    assert all(len(name.strip("-0.")) <= 2 for name in names), names
+
+
+def test_a_chart_of_errors_never_goes_below_zero() -> None:
+    zero = tuple(CurvePoint(i, 0.0, 0.0, 0.1) for i in (1, 2, 3))
+    none = np.zeros(3, np.float32)
+    for svg in (
+        charts.learning_curve((Curve(0, 1.0, 1, True, zero),), 0.0),
+        charts.degree_error(np.array([1, 1, 2]), {"model": none}, "user"),
+    ):
+        ticks_shown = [float(t.text or "") for t in ET.fromstring(svg).findall("text[@class='tick end']")]
+        assert min(ticks_shown) == 0.0
+
+
+def test_labels_that_are_all_alike_leave_no_empty_sentence_and_no_number_that_is_not_defined() -> None:
+    perfect = {"rmse": 0.0, "mae": 0.0, "r2": None}
+    html = render_report(
+        make_data(**perfect, baselines=dict.fromkeys(("global_mean", "user_item_bias"), {**perfect, "count": 400}))
+    )
+    assert "on 400 test edges. They all have the same rating: R² is not defined." in html
+    assert "<td>–</td>" in html  # noqa: RUF001
+    assert ">none<" not in html
+
+
+def test_one_edge_and_few_training_edges_are_called_what_they_are() -> None:
+    counts = make_data().evaluation["counts"] | {"target": {"train": 1}}
+    html = render_report(make_data(count=1, r2=None, evaluated_on="train", counts=counts, held_out=make_held_out(1)))
+    assert "on 1 training edge: " in html
+    assert "One edge says nothing about a model." in html
+    assert "these are the edges that the model was trained on" in html
+    assert "Only 1 labelled edge to train on, 100 or more are advisable" in html
+    assert "labelled edges to train on" not in render_report(make_data())
+
+
+@pytest.mark.parametrize(
+    ("start", "seconds", "shown"),
+    [(0, 0, "under 1 s"), (0, 4, "4 s"), (500_000, 4, "4.0 s"), (1, 0.25, "0.2 s"), (0, 75, "1 min 15 s")],
+)
+def test_a_stage_lasts_as_long_as_was_measured_and_no_finer(start: int, seconds: float, shown: str) -> None:
+    begin = START.replace(microsecond=start)
+    assert charts.span_duration(StageSpan("process", "SUCCEEDED", begin, begin + timedelta(seconds=seconds))) == shown
+
+
 def test_error_by_degree_is_the_rmse_of_each_bucket_hollow_where_edges_are_few() -> None:
     degree = np.array([0] * 40 + [1] * 40 + [700] * 2)
     error = np.array([2.0] * 40 + [1.0] * 40 + [0.5] * 2, np.float32)
@@ -197,7 +246,7 @@ def test_the_timeline_has_a_bar_per_stage_and_marks_failures() -> None:
     ]
     root = ET.fromstring(charts.timeline(spans))
     assert [bar.get("class") for bar in root.findall("rect")] == ["fill-a", "fill-bad"]
-    assert [t.text for t in root.iter("title")] == ["export: succeeded, 2.0 s", "process: failed, 3 min 17 s"]
+    assert [t.text for t in root.iter("title")] == ["export: succeeded, 2 s", "process: failed, 3 min 17 s"]
 
 
 def test_the_stages_are_read_from_the_environment_in_order_of_time() -> None:

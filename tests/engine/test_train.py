@@ -20,11 +20,11 @@ from ekiden_engine.errors import BadData
 from ekiden_engine.manifest import check_manifest
 from ekiden_engine.mlroot import MlRoot
 from ekiden_engine.model_folder import load_model
-from ekiden_engine.models.base import CurvePoint
+from ekiden_engine.models.base import CurvePoint, Step
 from ekiden_engine.termination import StopRequest
 from ekiden_engine.train import JobProgress
-from tests.engine.factories import make_encoded_graph
-from tests.engine.model_factories import QUICK, make_train_job
+from tests.engine.factories import EDGE, make_encoded_graph
+from tests.engine.model_factories import QUICK, make_graph, make_train_job
 
 FILES = {
     "config.json",
@@ -81,7 +81,7 @@ def test_a_training_job_leaves_a_complete_model_folder(
     assert table.num_rows == evaluation["count"] == evaluation["splits"]["test"]["count"]
     html = (root.model / "report.html").read_text()
     assert "movielens-20261120-100000-abcdef" in html
-    assert "<title>export: succeeded, 4.0 s</title>" in html
+    assert "<title>export: succeeded, 4 s</title>" in html
     log = capfd.readouterr().out
     assert "epoch 1/4  valid rmse" in log
     assert "test rmse" in log
@@ -120,8 +120,8 @@ def test_a_node_type_at_both_ends_has_one_id_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("hyperparameters", "code", "says"),
     [
-        ({"num-hidden": "0"}, "BAD_HYPERPARAMETERS", "num-hidden must be a whole number from 1 to 1024"),
-        ({"depth": "2"}, "BAD_HYPERPARAMETERS", '"depth" is unknown'),
+        ({"num-hidden": "0"}, "BAD_HYPERPARAMETERS", "num-hidden: must be a whole number from 1 to 1024"),
+        ({"depth": "2"}, "BAD_HYPERPARAMETERS", "depth: rgcn has no such hyperparameter"),
     ],
 )
 def test_bad_hyperparameters_end_the_job_as_bad_data_before_anything_is_trained(
@@ -208,10 +208,23 @@ def test_a_stop_request_is_a_flag_only_while_entered_and_ignores_other_threads()
     assert signal.getsignal(signal.SIGTERM) == before
 
 
+def test_a_handful_of_alike_edges_trains_with_a_warning_and_a_report_that_makes_sense(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    graph = make_graph({"user": 2, "movie": 2}, {EDGE: ([0, 1, 1], [0, 0, 1])}, [3.7, 3.7, 3.7], [0, 0, 2])
+    root = make_train_job(tmp_path, graph)
+    assert train(root) == 0
+    assert "WARNING: only 2 labelled edges to train on, 100 or more are advisable" in capfd.readouterr().out
+    html = (root.model / "report.html").read_text()
+    assert "on 1 test edge. One edge says nothing about a model." in html
+    assert "Only 2 labelled edges to train on" in html
+
+
 def test_progress_lines_say_epoch_error_and_time_left(capfd: pytest.CaptureFixture[str]) -> None:
     progress = JobProgress(StopRequest())
-    progress.epoch(1, 2, 60, CurvePoint(1, 0.95, 0.9123, 0.1))
-    progress.epoch(1, 2, 60, CurvePoint(2, 0.95, 0.9, 0.1))  # too soon after the one before
+    step = Step("member 1/2", 1)
+    progress.epoch(step, 60, CurvePoint(1, 0.95, 0.9123, 0.1))
+    progress.epoch(step, 60, CurvePoint(2, 0.95, 0.9, 0.1))  # too soon after the one before
     line, *others = capfd.readouterr().out.splitlines()
     assert line.startswith("member 1/2  epoch 1/60  valid rmse 0.9123  ")
     assert line.endswith(" s left")

@@ -12,7 +12,7 @@ SAMPLE_SPEC: dict[str, Any] = {
     "graph": {"source": "s3://ekiden-data/graphs/movielens-0a1b2c3d/"},
     "targets": [{"edge": ["user", "rated", "movie"], "property": "rating", "type": "regression"}],
     "features": [{"node": "user", "property": "age", "type": "numerical"}],
-    "model": {"hyperparameters": {"num-hidden": 32, "lr": 0.01, "use-self-loop": True}},
+    "model": {"hyperparameters": {"num-hidden": 32, "lr": 0.01, "enable-early-stop": True}},
 }
 
 

@@ -6,17 +6,17 @@ One job event in twenty is lost; only the reconciler can know. Calls are counted
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from statistics import median
 
 from ekiden.domain.model import Attempt, AttemptStatus, JobKind, JobRef
 from ekiden.ports import Deployment, JobReport
 from tests.simulation.platform import Jobs, Platform
-from tests.simulation.runner import at_the_end
+from tests.simulation.runner import verdict
 from tests.simulation.simulation import Options, Simulation
 from tests.simulation.weather import Weather
-from tests.simulation.workload import Workload
+from tests.simulation.workload import UNDISTURBED, Workload
 
 ACTIVE = 1_000
 PAGE = 100
@@ -93,7 +93,7 @@ def detect(runs: int = ACTIVE, seed: int = 0) -> Detection:
         latest=max(_delays(simulation)),
         calls_per_second=calls / took,
         describes_per_run=median(described.values()),
-        violations=[*simulation.invariants.violations, *at_the_end(simulation, workload)],
+        violations=verdict(simulation, workload),
     )
 
 

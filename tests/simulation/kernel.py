@@ -110,6 +110,7 @@ class Kernel:
         self.tell = tell or _silent
         self.tells = tell is not None
         self.counts = Counter[str]() if counts is None else counts
+        self.on_pause: Callable[[float], None] = lambda seconds: None
         self.after_step: Callable[[], None] = lambda: None
         self._judge = judge
         self._zombies = zombies
@@ -193,6 +194,8 @@ class Kernel:
                 raise Crash(f"crashed {moment} {call}")
         elif self.tells:
             self.tell(str(invocation), f"{moment} {call}")
+        if fault is Fault.PAUSE:
+            self.on_pause(seconds)
         self._limit(invocation, seconds)
         self.after(seconds, lambda: self._resume(invocation))
         self._hub.switch()

@@ -29,7 +29,7 @@ class LaggingLedger(InMemoryLedger):
         """The run was written: the indexes learn of it, by and by."""
         lag = self._sky.weather.index_lag
         if lag:
-            self._kernel.after(lag * self._sky.random.random() ** 3, lambda: self._learn(run_id))
+            self._kernel.after(lag * self._sky.indexes.draw() ** 3, lambda: self._learn(run_id))
         else:
             self._learn(run_id)
 

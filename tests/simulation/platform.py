@@ -131,7 +131,9 @@ class Platform(FakeJobs):
         if ref.name in self.alive and ref.name not in self._stopping:
             self._stopping.add(ref.name)
             self._kernel.tell("sagemaker", f"{ref.name} is told to stop")
-            self._kernel.after(self._sky.between(1.0, SLOWEST_STOP), lambda: self._finish(ref.name, JobStatus.STOPPED))
+            self._kernel.after(
+                self._sky.jobs.between(1.0, SLOWEST_STOP), lambda: self._finish(ref.name, JobStatus.STOPPED)
+            )
 
     def _began(self, name: str) -> None:
         stage = Stage(name.split("-")[1])
@@ -170,15 +172,15 @@ class Platform(FakeJobs):
     def _fate(self, stage: Stage, attempt: int) -> Fate:
         if (stage, attempt) in self._plan.fates:
             return self._plan.fates[stage, attempt]
-        sky = self._sky
-        if sky.chance(sky.weather.hang):
-            return Fate.HANGS if sky.chance(0.5) else Fate.OUTLASTS
-        if sky.chance(sky.weather.failure):
-            return Fate.GIVES_UP if sky.chance(0.5) else Fate.FAILS
+        weather, dice = self._sky.weather, self._sky.jobs
+        if dice.chance(weather.hang):
+            return Fate.HANGS if dice.chance(0.5) else Fate.OUTLASTS
+        if dice.chance(weather.failure):
+            return Fate.GIVES_UP if dice.chance(0.5) else Fate.FAILS
         return Fate.SUCCEEDS
 
     def _duration(self) -> float:
-        return self._sky.between(self._plan.shortest, self._plan.longest)
+        return self._sky.jobs.between(self._plan.shortest, self._plan.longest)
 
     def _finish(self, name: str, status: JobStatus, failure: Failure | None = None, transient: bool = False) -> None:
         ended = self.alive.pop(name, None)
@@ -227,8 +229,8 @@ class Platform(FakeJobs):
     def _send(self, detail_type: str, detail: dict[str, str]) -> None:
         """SageMaker's events: best effort, and several with different ids for one change."""
         weather = self._sky.weather
-        for _ in range(2 if self._sky.chance(weather.multiple) else 1):
-            if self._sky.chance(weather.drop):
+        for _ in range(2 if self._sky.events.chance(weather.multiple) else 1):
+            if self._sky.events.chance(weather.drop):
                 self._sky.counts["lost event"] += 1
                 self._kernel.tell("sagemaker", f"** the event {detail_type} {detail} is lost")
             else:

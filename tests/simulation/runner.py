@@ -85,13 +85,12 @@ def simulate(
         workload = Workload(simulation, plan)
         workload.begin()
         simulation.run()
-        violations = [*simulation.invariants.violations, *at_the_end(simulation, workload)]
+        violations = verdict(simulation, workload)
     return Outcome(weather.name, seed, plan.runs, violations, _counts(simulation, workload))
 
 
-def at_the_end(simulation: Simulation, workload: Workload) -> list[str]:
-    """What is wrong when everything has come to rest."""
-    simulation.invariants.violations.clear()
+def verdict(simulation: Simulation, workload: Workload) -> list[str]:
+    """What was wrong on the way, and what is wrong when everything has come to rest."""
     simulation.invariants.at_the_end()
     return [
         *simulation.invariants.violations,

@@ -47,7 +47,7 @@ def test_the_scenarios_come_through_every_handler() -> None:
 def test_both_sides_of_every_call_are_boundaries() -> None:
     # Reading an object in pieces has one boundary only: it has no effect that could be lost after it.
     points = {point for scenario in SCENARIOS.values() for point in play(scenario).points}
-    sides = {(function, call, moment) for function, _, call, moment in points if call != "FakeObjects.chunks"}
+    sides = {(function, call, moment) for function, call, moment, _ in points if call != "FakeObjects.chunks"}
     for function, call, _ in sides:
         assert {(function, call, "before"), (function, call, "after")} <= sides
 

@@ -82,7 +82,7 @@ class Stream:
         self._lanes[lane].append(item)
         if not self._busy[lane]:
             self._busy[lane] = True
-            self._kernel.after(self._sky.between(0.05, 0.3), lambda: self._read(lane))
+            self._kernel.after(self._sky.events.between(0.05, 0.3), lambda: self._read(lane))
 
     def _read(self, lane: int, tries: int = 0, size: int = 0) -> None:
         batch = self._lanes[lane][: size or self.wiring.batch_size]

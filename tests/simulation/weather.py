@@ -71,27 +71,40 @@ HARSH = Weather(
 WEATHERS = {weather.name: weather for weather in (CALM, MILD, HARSH)}
 
 
-class Sky:
-    """The draws of one simulation."""
+class Dice:
+    """A stream of draws."""
 
-    def __init__(self, weather: Weather, seed: int) -> None:
-        self.weather = weather
-        self.random = random.Random(f"{weather.name}/{seed}")
-        self.counts: Counter[str] = Counter()
-        self._pauses: dict[int, int] = {}
+    def __init__(self, seed: str) -> None:
+        self.draw = random.Random(seed).random
 
     def chance(self, rate: float) -> bool:
         """Whether something that happens at ``rate`` happens."""
-        return rate > 0 and self.random.random() < rate
+        return rate > 0 and self.draw() < rate
+
+    def between(self, low: float, high: float) -> float:
+        """A number, usually of seconds."""
+        return low + (high - low) * self.draw()
+
+
+class Sky:
+    """The draws of one simulation. Each matter has dice of its own: a new draw in one leaves the others as they are."""
+
+    def __init__(self, weather: Weather, seed: int) -> None:
+        self.weather = weather
+        self.counts: Counter[str] = Counter()
+        self.users, self.jobs, self.events, self.workers, self.indexes = (
+            Dice(f"{weather.name}/{seed}/{matter}") for matter in ("users", "jobs", "events", "workers", "indexes")
+        )
+        self._pauses: dict[int, int] = {}
 
     def judge(self, boundary: Boundary) -> Verdict:
         """What happens at a boundary."""
-        weather, draw = self.weather, self.random.random
-        if boundary.number == 0 and self.chance(weather.pause):
-            self._pauses[boundary.invocation.number] = self.random.randrange(12)
+        weather, dice = self.weather, self.workers
+        if boundary.number == 0 and dice.chance(weather.pause):
+            self._pauses[boundary.invocation.number] = int(dice.between(0, 12))
         if self._pauses.get(boundary.invocation.number) == boundary.number:
-            return Fault.PAUSE, draw() * LONGEST_PAUSE
-        drawn = draw()
+            return Fault.PAUSE, dice.draw() * LONGEST_PAUSE
+        drawn = dice.draw()
         if drawn < weather.crash:
             return Fault.CRASH, 0.0
         latency = 0.002 + 0.02 * drawn
@@ -99,23 +112,19 @@ class Sky:
 
     def zombie(self) -> bool:
         """Whether an invocation that timed out goes on all the same."""
-        return self.random.random() < 0.5
+        return self.workers.chance(0.5)
 
     def delays(self, usual: float) -> list[float]:
         """Delays in seconds of the deliveries of one event with the same id: usually one of about ``usual``."""
-        copies = 2 if self.chance(self.weather.duplicate) else 1
+        copies = 2 if self.events.chance(self.weather.duplicate) else 1
         self.counts["duplicate"] += copies - 1
         return [self._delay(usual) for _ in range(copies)]
 
-    def between(self, low: float, high: float) -> float:
-        """A number of seconds."""
-        return low + (high - low) * self.random.random()
-
     def _delay(self, usual: float) -> float:
-        if self.chance(self.weather.late):
+        if self.events.chance(self.weather.late):
             self.counts["late"] += 1
-            return self.random.random() * LATEST
-        return usual * (0.5 + self.random.random())
+            return self.events.draw() * LATEST
+        return usual * self.events.between(0.5, 1.5)
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,6 +34,8 @@ class Plan:
     """Share of the runs beside which scores are asked for."""
     cancels: float = 0.15
     """Share of the runs submitted over HTTP that are cancelled some time later."""
+    meddling: float = 0.2
+    """Chance that somebody cancels one of the runs while a worker stands still."""
     retries: float = 0.3
     """Share of the runs submitted over HTTP that somebody asks to go on, some time later."""
     looks: float = 0.2
@@ -49,7 +51,9 @@ class Plan:
     """Runs share endpoints: two updates of one endpoint get in each other's way."""
 
 
-UNDISTURBED = Plan(runs=1, within=0.0, uploads=0.0, scores=0.0, cancels=0.0, retries=0.0, looks=0.0, redrives=0.0)
+UNDISTURBED = Plan(
+    runs=1, within=0.0, uploads=0.0, scores=0.0, cancels=0.0, meddling=0.0, retries=0.0, looks=0.0, redrives=0.0
+)
 """One run, and nobody who does anything with it."""
 
 
@@ -69,19 +73,20 @@ class Workload:
 
     def begin(self) -> None:
         """Put everything in that users will do."""
-        sky, kernel = self.simulation.sky, self.simulation.kernel
+        dice, kernel = self.simulation.sky.users, self.simulation.kernel
         self.simulation.work_left = lambda: self.open > 0
-        if sky.chance(self.plan.redrives):
+        kernel.on_pause = self._meddle
+        if dice.chance(self.plan.redrives):
             for _ in range(2):
                 self._later(*self.plan.redrive_after, self._redrive)
         for number in range(self.plan.runs):
-            at = sky.between(0.0, self.plan.within) if number else 0.0
+            at = dice.between(0.0, self.plan.within) if number else 0.0
             self.open += 1
-            if sky.chance(self.plan.uploads):
+            if dice.chance(self.plan.uploads):
                 kernel.after(at, partial(self._upload, number))
             else:
                 kernel.after(at, partial(self._submit, number))
-            if sky.chance(self.plan.scores):
+            if dice.chance(self.plan.scores):
                 self.open += 1
                 kernel.after(at, partial(self._ask_for_scores, number))
 
@@ -99,12 +104,12 @@ class Workload:
 
         def answered(document: dict[str, Any]) -> None:
             run_id = self.accepted[f"run{number}"] = document["run_id"]
-            sky = self.simulation.sky
-            if sky.chance(self.plan.looks):
+            dice = self.simulation.sky.users
+            if dice.chance(self.plan.looks):
                 self._later(60.0, 600.0, lambda: self._look(run_id))
-            if sky.chance(self.plan.cancels):
+            if dice.chance(self.plan.cancels):
                 self._later(*self.plan.cancel_after, lambda: self._cancel(run_id))
-            if sky.chance(self.plan.retries):
+            if dice.chance(self.plan.retries):
                 self._later(*self.plan.retry_after, lambda: self._retry(run_id))
 
         self._call("submit_run", http_event("POST /runs", body), answered)
@@ -112,7 +117,7 @@ class Workload:
     def _later(self, soonest: float, latest: float, act: Callable[[], None]) -> None:
         """Something that users will do in a while; the simulation waits for it."""
         self.open += 1
-        self.simulation.kernel.after(self.simulation.sky.between(soonest, latest), act)
+        self.simulation.kernel.after(self.simulation.sky.users.between(soonest, latest), act)
 
     def _look(self, run_id: str) -> None:
         event = http_event("GET /runs/{run_id}", path={"run_id": run_id})
@@ -121,6 +126,13 @@ class Workload:
     def _cancel(self, run_id: str) -> None:
         event = http_event("POST /runs/{run_id}/cancel", {"reason": "no longer needed"}, path={"run_id": run_id})
         self._call("change_run", event, lambda document: self.cancels.update([document["status"]]))
+
+    def _meddle(self, seconds: float) -> None:
+        """A worker stands still: the moment at which somebody cancels a run is often the worst."""
+        dice = self.simulation.sky.users
+        if self.accepted and dice.chance(self.plan.meddling):
+            run_id = list(self.accepted.values())[int(dice.between(0, len(self.accepted)))]
+            self._later(0.0, seconds, lambda: self._cancel(run_id))
 
     def _retry(self, run_id: str) -> None:
         self.simulation.invariants.revived.add(run_id)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import copy
 import json
+import re
+from pathlib import Path
 from typing import Any
 
 import jsonschema  # type: ignore[import-untyped]
 import pytest
 
+from ekiden.contracts.hyperparameters import RGCN, as_text
 from ekiden.contracts.spec import (
     NumericalFeature,
     PipelineSpec,
@@ -33,10 +36,10 @@ features:
   - {node: user, property: age, type: numerical, norm: min-max, imputer: median}
   - {node: movie, property: genres, type: category, separator: ";"}
   - {node: user, property: score, type: bucket_numerical, range: [0, 100], bucket_cnt: 10, slide_window_size: 5}
-  - {edge: [user, rated, movie], property: at, type: datetime, datetime_parts: [year, hour]}
+  - {node: movie, property: released, type: datetime, datetime_parts: [year, hour]}
 model:
   name: rgcn
-  hyperparameters: {num-hidden: 32, num-epochs: 60, lr: 0.01, seed: 0, use-self-loop: true, activation: relu}
+  hyperparameters: {num-hidden: 32, num-epochs: 60, lr: 0.01, seed: 0, enable-early-stop: true, batch-size: auto}
   instance_type: ml.m5.xlarge
 deploy:
   endpoint: movielens
@@ -77,7 +80,7 @@ def test_the_documented_spec_is_valid_and_survives_a_round_trip() -> None:
 
     assert spec.endpoint_name == "movielens"
     assert isinstance(spec.features[0], NumericalFeature)
-    assert spec.model.hyperparameters["use-self-loop"] is True
+    assert spec.model.hyperparameters["enable-early-stop"] is True
     assert spec.model.hyperparameters["num-hidden"] == 32
     canonical = json.dumps(spec.model_dump(mode="json", exclude_none=True), sort_keys=True)
     assert parse_spec(json.loads(canonical)) == spec
@@ -99,7 +102,7 @@ def test_rates_whose_floating_point_sum_is_one_are_taken(rates: list[float]) -> 
     ("rates", "advice"),
     [
         ([0.7, 0.2, 0.1], "0.9999999999999999"),
-        ([0.7, 0.2, 0.1], "the order [0.7, 0.1, 0.2] does"),
+        ([0.7, 0.2, 0.1], "write [0.7, 0.20000000000000004, 0.1], which means the same"),
         ([0.8, 0.1, 0.2], "change the rates"),
         ([0.0, 0.5, 0.5], "cannot be 0"),
         ([1.2, -0.1, -0.1], "between 0 and 1"),
@@ -109,32 +112,54 @@ def test_rates_that_neptune_export_would_refuse_are_refused_with_advice(rates: l
     assert advice in faults(targets__0__split_rate=rates)["targets[0].split_rate"]
 
 
-def test_an_advised_order_is_one_that_passes() -> None:
-    message = faults(targets__0__split_rate=[0.7, 0.2, 0.1])["targets[0].split_rate"]
-    advised = json.loads(message[message.index("the order ") + len("the order ") : message.index("]") + 1])
-    assert parse_spec(document(targets__0__split_rate=advised))
+@pytest.mark.parametrize("rates", [[0.7, 0.2, 0.1], [0.6, 0.3, 0.1], [0.6, 0.1, 0.3]])
+def test_what_is_advised_passes_and_keeps_the_meaning_of_each_rate(rates: list[float]) -> None:
+    assert sum(rates) != 1.0
+    message = faults(targets__0__split_rate=rates)["targets[0].split_rate"]
+    same, nearby = (json.loads(found) for found in re.findall(r"\[.*?\]", message))
+    assert same == pytest.approx(rates, abs=1e-14)
+    assert nearby == pytest.approx(rates, abs=0.06)
+    for advised in (same, nearby):
+        assert parse_spec(document(targets__0__split_rate=advised)).targets[0].split == tuple(advised)
 
 
 @pytest.mark.parametrize(
     ("changes", "path", "message"),
     [
-        ({"version": 2}, "version", "use one of 1"),
+        ({"version": 2}, "version", "2 is not supported; use 1"),
+        ({"version": "1"}, "version", "write 1 without quotes"),
+        ({"version": None}, "version", "nothing is not supported; use 1"),
         ({"version": ...}, "version", "required field is missing"),
         ({"name": "Movie Lens"}, "name", "does not match"),
         ({"name": "a-" * 20 + "a"}, "name", "at most 32"),
         ({"name": "-a"}, "name", "does not match"),
-        ({"engine": "neptune-ml"}, "engine", "use one of 'sagemaker'"),
+        ({"engine": "neptune-ml"}, "engine", "use 'sagemaker'"),
         ({"graf": {}}, "graf", "unknown field"),
         ({"graph__source": "/home/me"}, "graph.source", "not an s3:// URI"),
         ({"graph__source": "s3://bucket/a/../b"}, "graph.source", "'..'"),
-        ({"targets": []}, "targets", "at least 1"),
-        ({"targets__0__edge": ["user", "movie"]}, "targets[0].edge[2]", "missing"),
-        ({"targets__0__type": "classification"}, "targets[0].type", "use one of 'regression'"),
+        ({"targets": []}, "targets", "give one target: a run predicts one property; found 0"),
+        ({"targets": [{}, {}]}, "targets", "give one target: a run predicts one property; found 2"),
+        ({"targets": {}}, "targets", "must be a list; found a mapping"),
+        ({"features": "age"}, "features", "must be a list; found 'age'"),
+        ({"model": None}, "model", "must be a mapping (key: value); found nothing"),
+        ({"name": None}, "name", "must be a text; found nothing"),
+        ({"featurs": []}, "featurs", "unknown field; did you mean features?"),
+        ({"targets__0__split-rate": []}, "targets[0].split-rate", "did you mean split_rate?"),
+        ({"model__hyperparamters": {}}, "model.hyperparamters", "did you mean hyperparameters?"),
+        ({"limits__stages": {"train": {"hour": 1}}}, "limits.stages.train.hour", "did you mean hours?"),
+        ({"zzz": []}, "zzz", "remove it or correct its spelling (it may have version, name, "),
+        ({"targets__0__edge": ["user", "movie"]}, "targets[0].edge", "give three names: source node label"),
+        ({"targets__0__edge": "rated"}, "targets[0].edge", "found a text"),
+        ({"targets__0__type": "classification"}, "targets[0].type", "use 'regression'"),
         ({"targets__0__type": "link_prediction"}, "targets[0].type", "is not supported"),
         ({"targets__0__property": ""}, "targets[0].property", "at least 1"),
         ({"targets__0__property": "a\nb"}, "targets[0].property", "does not match"),
         ({"targets__0__split_rate": ["a", 0.1, 0.1]}, "targets[0].split_rate[0]", "number"),
-        ({"targets__0__split_rate": [0.9, 0.1]}, "targets[0].split_rate[2]", "missing"),
+        (
+            {"targets__0__split_rate": [0.9, 0.1]},
+            "targets[0].split_rate",
+            "give three rates: training, validation, test",
+        ),
         (
             {"targets__0__split_rate": [0.8, 0.1, 0.1], "targets__0__custom_split_filenames": {"train": "a.csv"}},
             "targets[0]",
@@ -151,11 +176,15 @@ def test_an_advised_order_is_one_that_passes() -> None:
         ({"deploy__instance_count": 11}, "deploy.instance_count", "less than or equal to 10"),
         ({"deploy__instance_type": "m5.large"}, "deploy.instance_type", "does not match"),
         ({"deploy__endpoint": "my_endpoint"}, "deploy.endpoint", "does not match"),
-        ({"model__name": "gpt"}, "model.name", "use one of 'rgcn'"),
-        ({"model__hyperparameters__lr": [1]}, "model.hyperparameters.lr", "found list"),
-        ({"model__hyperparameters__lr": float("inf")}, "model.hyperparameters.lr", "finite"),
-        ({"model__hyperparameters__category": None}, "model.hyperparameters.category", "found NoneType"),
-        ({"model__hyperparameters__note": "x" * 2501}, "model.hyperparameters.note", "2,500"),
+        ({"model__name": "gpt"}, "model.name", "use 'rgcn'"),
+        ({"model__hyperparameters__lr": [1]}, "model.hyperparameters.lr", "found a list"),
+        (
+            {"model__hyperparameters__lr": float("inf")},
+            "model.hyperparameters.lr",
+            "must be a number from 1e-06 to 1, not 'inf'",
+        ),
+        ({"model__hyperparameters__lr": None}, "model.hyperparameters.lr", "found nothing"),
+        ({"model__hyperparameters__lr": "x" * 2501}, "model.hyperparameters.lr", "must be a number"),
     ],
 )
 def test_each_rule_names_the_place_and_what_is_wrong(changes: dict[str, Any], path: str, message: str) -> None:
@@ -167,14 +196,18 @@ def test_each_rule_names_the_place_and_what_is_wrong(changes: dict[str, Any], pa
 @pytest.mark.parametrize(
     ("feature", "path", "message"),
     [
-        ({"type": "numerical", "norma": "none"}, "features[0].norma", "unknown field"),
+        ({"type": "numerical", "norma": "none"}, "features[0].norma", "unknown field; did you mean norm?"),
         ({"type": "numerical", "norm": "max"}, "features[0].norm", "use one of 'none', 'min-max' or 'standard'"),
         ({"type": "numerical", "imputer": "mode"}, "features[0].imputer", "is not supported"),
         ({"type": "category", "separator": ";;"}, "features[0].separator", "at most 1"),
         ({"type": "category", "norm": "none"}, "features[0].norm", "unknown field"),
         ({"type": "bucket_numerical", "bucket_cnt": 10}, "features[0].range", "missing"),
         ({"type": "bucket_numerical", "range": [1, 1], "bucket_cnt": 10}, "features[0].range", "below the second"),
-        ({"type": "bucket_numerical", "range": [0, 9], "bucket_cnt": 2.5}, "features[0].bucket_cnt", "integer"),
+        (
+            {"type": "bucket_numerical", "range": [0, 9], "bucket_cnt": 2.5},
+            "features[0].bucket_cnt",
+            "must be a whole number; found 2.5",
+        ),
         (
             {"type": "bucket_numerical", "range": [0, float("inf")], "bucket_cnt": 2},
             "features[0].range[1]",
@@ -184,8 +217,12 @@ def test_each_rule_names_the_place_and_what_is_wrong(changes: dict[str, Any], pa
         ({"type": "datetime", "datetime_parts": []}, "features[0].datetime_parts", "at least 1"),
         ({"type": "text_sbert"}, "features[0]", "use one of 'numerical', 'category', 'bucket_numerical', 'datetime'"),
         ({}, "features[0]", "required field 'type' is missing"),
-        ({"type": "numerical", "node": ...}, "features[0]", "either node (a label) or edge"),
-        ({"type": "numerical", "edge": ["user", "knows", "user"]}, "features[0]", "either node (a label) or edge"),
+        ({"type": "numerical", "node": ...}, "features[0]", "give node: the label of the nodes"),
+        (
+            {"type": "numerical", "edge": ["user", "knows", "user"]},
+            "features[0].edge",
+            "does not use edge features yet",
+        ),
     ],
 )
 def test_a_feature_has_the_options_of_its_type_and_no_others(feature: dict[str, Any], path: str, message: str) -> None:
@@ -205,8 +242,43 @@ def test_a_model_is_not_told_the_answer() -> None:
     leak = {"edge": ["user", "rated", "movie"], "property": "rating", "type": "numerical"}
     other = {"edge": ["user", "rated", "movie"], "property": "at", "type": "numerical"}
     assert faults(features=[other, leak]) == {
-        "features[1]": "is the target's own property: the model would be told the answer"
+        "features[0].edge": "the engine does not use edge features yet; remove it",
+        "features[1].edge": "is the target's own property: the model would be told the answer; remove it",
     }
+
+
+def test_hyperparameters_are_checked_with_everything_else_and_all_at_once() -> None:
+    given = {"num-hiden": 32, "num_hidden": 8, "lr": "fast", "num-epochs": -1, "seeds": 2.5, "foo": 1, "dropout": True}
+    found = faults(version=2, model__hyperparameters=given)
+    assert found.pop("version")
+    assert found == {
+        "model.hyperparameters.num-hiden": "rgcn has no such hyperparameter; did you mean num-hidden?",
+        "model.hyperparameters.num_hidden": "rgcn has no such hyperparameter; did you mean num-hidden?",
+        "model.hyperparameters.lr": "must be a number from 1e-06 to 1, not 'fast'",
+        "model.hyperparameters.num-epochs": "must be a whole number from 1 to 10000, not '-1'",
+        "model.hyperparameters.seeds": "must be a whole number from 1 to 64, not '2.5'",
+        "model.hyperparameters.foo": found["model.hyperparameters.foo"],
+        "model.hyperparameters.dropout": "must be a number from 0 to 0.9, not 'true'",
+    }
+    assert "it has batch-size, dropout, enable-early-stop" in found["model.hyperparameters.foo"]
+
+
+def test_a_spec_that_an_earlier_version_took_can_still_be_read() -> None:
+    edge = {"edge": ["user", "rated", "movie"], "property": "at", "type": "numerical"}
+    old = document(features=[edge], model__hyperparameters={"use-self-loop": True, "lr": 7})
+    with pytest.raises(SpecError):
+        parse_spec(old)
+    spec = parse_spec(old, accepted=True)
+    assert parse_spec(json.loads(spec.model_dump_json()), accepted=True) == spec
+
+
+def test_the_documented_hyperparameters_are_those_of_the_table() -> None:
+    page = (Path(__file__).parents[2] / "docs/hyperparameters.md").read_text()
+    rows = [
+        tuple(cell.strip(" `") for cell in line.split("|")[1:-1]) for line in page.splitlines() if line[:3] == "| `"
+    ]
+    expected = [(h.name, h.accepted, "auto" if h.default is None else as_text(h.default), h.meaning) for h in RGCN]
+    assert rows == expected
 
 
 def test_every_fault_is_told_at_once() -> None:
@@ -257,6 +329,7 @@ def test_the_published_schema_accepts_what_the_model_accepts() -> None:
     validator = jsonschema.Draft202012Validator(schema)
     validator.validate(json.loads(json.dumps(load_spec(FULL).model_dump(mode="json", exclude_none=True))))
     validator.validate(document())
-    for wrong in (document(version=2), document(name="A B"), document(graf=1), document(targets=[])):
+    edges = document(features=[{"edge": ["a", "b", "c"], "property": "p", "type": "numerical"}])
+    for wrong in (document(version=2), document(name="A B"), document(graf=1), document(targets=[]), edges):
         assert list(validator.iter_errors(wrong))
     assert set(schema["properties"]) == set(PipelineSpec.model_fields)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ekiden_cli.console import command, note, out, print_json
-from ekiden_cli.errors import CliError, Exit
+from ekiden_cli.errors import CliError, Exit, usage
 from ekiden_cli.options import CloudName, Json
 from ekiden_cli.target import home
 
@@ -39,6 +39,8 @@ def up(
 
         ekiden up --name second --port 4600 --jobs-port 4601
     """
+    if port is not None and port == jobs_port:
+        raise usage(f"--port and --jobs-port are both {port}", "choose two ports, or leave one out")
     began = time.monotonic()
     cloud = start(name, port=port, jobs_port=jobs_port, auth=auth)
     if json_output:
@@ -48,7 +50,8 @@ def up(
     for what in ("endpoint_url", "sagemaker_url", "api_url", "data_bucket"):
         if value := getattr(cloud, what, None):
             out().print(f"  {what:<14} {value}", markup=False, soft_wrap=True)
-    note("next  ekiden run SPEC --watch   (`ekiden generate --out graph` writes a spec to start from)")
+    flag = "" if name == "local" else f" --cloud {name}"
+    note(f"next  ekiden run SPEC --watch{flag}   (`ekiden generate --out graph` writes a spec to start from)")
 
 
 @command

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,6 +15,8 @@ from ekiden_cli.options import Json
 if TYPE_CHECKING:
     from ekiden_cli.gremlin import GraphFolder
 
+Force = Annotated[bool, typer.Option("--force", help="Write into a folder that is not empty.")]
+
 imports = typer.Typer(no_args_is_help=True, help="Turn a data set into a graph folder and a spec.")
 
 
@@ -24,6 +27,7 @@ def generate(
     movies: Annotated[int, typer.Option(help="Movies.", min=1)] = 1200,
     ratings: Annotated[int, typer.Option(help="Ratings, at most one per user and movie.", min=1)] = 60_000,
     seed: Annotated[int, typer.Option(help="The same seed writes the same bytes.", min=0)] = 7,
+    force: Force = False,
     json_output: Json = False,
 ) -> None:
     """Write a MovieLens-shaped rating graph with a spec ready to run.
@@ -41,6 +45,7 @@ def generate(
     """
     from ekiden_cli.generate import generate as write
 
+    _check_empty(out_dir, force)
     try:
         written = write(out_dir, users=users, movies=movies, ratings=ratings, seed=seed)
     except ValueError as error:
@@ -56,6 +61,7 @@ def import_movielens(
     split: Annotated[
         str | None, typer.Option(metavar="NAME", help="Use a published split, e.g. u1 (u1.base and u1.test).")
     ] = None,
+    force: Force = False,
     json_output: Json = False,
 ) -> None:
     """Turn MovieLens-like ratings into Gremlin CSV and a spec.
@@ -74,6 +80,7 @@ def import_movielens(
     from ekiden_cli.delimited import BadInput
     from ekiden_cli.movielens import convert
 
+    _check_empty(out_dir, force)
     try:
         written = convert(data, out_dir, split=split)
     except BadInput as error:
@@ -89,4 +96,14 @@ def _report(written: GraphFolder, json_output: bool) -> None:
     out().print(f"wrote {counts} to {written.folder}", markup=False, soft_wrap=True)
     for text in written.notes:
         note(f"note: {text}")
-    note(f"next  ekiden run {written.spec} --watch")
+    note(f"next  ekiden run {shlex.quote(str(written.spec))} --watch")
+
+
+def _check_empty(folder: Path, force: bool) -> None:
+    """Refuse to mix with what is in the folder: each CSV file there would be part of the graph."""
+    if not force and folder.is_dir() and any(folder.iterdir()):
+        raise usage(
+            f"the folder {folder} is not empty",
+            "choose another with --out, or write into it with --force: its spec.yaml is replaced, other CSV files "
+            "in it stay and are part of the graph",
+        )

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import shlex
+import shutil
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -53,10 +57,10 @@ def demo(
     with clock.step("export, process, train, deploy"):
         run = follow(client, run_id)
         if run.get("error"):
-            from ekiden_cli.render import error_text
+            from ekiden_cli.render import tail_text
 
-            err().print(error_text(run["error"]), soft_wrap=True)
-        check(run)
+            err().print(tail_text(run["error"]), soft_wrap=True)
+        check(run, client.target.flags)
     with clock.step("score pairs through the queue"):
         pairs = steps.choose_pairs(graph.folder)
         note(f"{len(pairs)} pairs to endpoint {run['endpoint']}")
@@ -108,6 +112,7 @@ def _show(run: View, predictions: list[Prediction], files: dict[str, Path], cloc
     flag = "" if name == "local" else f" --cloud {name}"
     console.print("\nHow to go on", style="italic")
     for text, what in (
+        *_activation(),
         (f"ekiden show {run['run_id']}{flag}", "the run: stages, evaluation, files"),
         (f"ekiden logs {run['run_id']} --stage train{flag}", "what the training wrote"),
         (
@@ -122,3 +127,11 @@ def _show(run: View, predictions: list[Prediction], files: dict[str, Path], cloc
     ):
         console.print(f"  {text}", markup=False, soft_wrap=True, style="cyan")
         console.print(f"      {what}", markup=False, soft_wrap=True, style="dim")
+
+
+def _activation() -> list[tuple[str, str]]:
+    """Return how to make ``ekiden`` and its tools known to the shell, if it does not know them."""
+    if shutil.which("ekiden"):
+        return []
+    folder = os.path.relpath(sys.prefix)
+    return [(f"source {shlex.quote(folder)}/bin/activate", "first, once per shell: so that it finds `ekiden`")]

@@ -50,8 +50,8 @@ def cancel(
     if status not in ("CANCELLING", "CANCELLED"):
         raise CliError(f"run {run_id} is {status} already: there is nothing to cancel", code="ALREADY_OVER")
     if status == "CANCELLING" and not json_output:
-        for name, job in _being_stopped(client.get_run(run_id)):
-            note(f"stopping {name}: {job}")
+        for line in _being_stopped(client.get_run(run_id)):
+            note(line)
     if wait:
         from ekiden_cli.watch import follow
 
@@ -146,11 +146,14 @@ def redrive(
         )
 
 
-def _being_stopped(run: View) -> Iterator[tuple[str, str]]:
-    """Yield stage and job of what still runs."""
+def _being_stopped(run: View) -> Iterator[str]:
+    """Yield what is being stopped, in words."""
     for stage in run.get("stages", ()):
         if stage["status"] in ("STARTING", "RUNNING") and stage.get("attempts"):
-            yield str(stage["name"]), str(stage["attempts"][-1]["job"])
+            yield f"stopping {stage['name']}: {stage['attempts'][-1]['job']}"
+        if stage["status"] == "STARTING":
+            # Whoever was about to create it when the cancel came may still do so, and then it is stopped too.
+            yield "its job may not exist yet: in four minutes at most nobody can create it any more"
 
 
 def _redriven(client: ApiClient, queue: str | None, reason: str) -> Iterator[dict[str, Any]]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ekiden_cli.console import command, err, note, out, print_json
+from ekiden_cli.console import command, err, note, out, print_json, print_whole
 from ekiden_cli.errors import CliError, Exit, usage
 from ekiden_cli.options import Cloud, Json, RequestId, RunId, Stack
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ekiden_cli.api import ApiClient, View
     from ekiden_cli.graphs import SpecFile
 
-SpecPath = Annotated[Path, typer.Argument(metavar="SPEC", help="Pipeline spec (YAML).", dir_okay=False)]
+SpecPath = Annotated[Path, typer.Argument(metavar="SPEC", help="Pipeline spec (YAML), or a folder with spec.yaml.")]
 STAGES = ("export", "process", "train", "deploy")
 
 
@@ -25,8 +25,8 @@ STAGES = ("export", "process", "train", "deploy")
 def validate(spec: SpecPath, json_output: Json = False) -> None:
     """Check a spec: every fault with its path, before anything costs money.
 
-    If graph.source is a local folder, its labels and properties are checked against the spec too. Exit code
-    2 if there is a fault.
+    If graph.source is a local folder, its labels, properties and the ends of its edges are checked against the spec
+    too. Exit code 2 if there is a fault.
 
     Examples:
 
@@ -45,7 +45,7 @@ def validate(spec: SpecPath, json_output: Json = False) -> None:
         print_json({"valid": False, "faults": faults})
         raise typer.Exit(int(Exit.USAGE)) from None
     if json_output:
-        print_json({"valid": True, "faults": []})
+        print_json({"valid": True, "faults": [], "graph_checked": found.folder is not None})
         return
     target = found.spec.targets[0]
     where = f"{len(found.files())} files in {found.folder}" if found.folder else found.spec.graph.source
@@ -53,6 +53,8 @@ def validate(spec: SpecPath, json_output: Json = False) -> None:
         f"{spec} is valid: predict {target.property} of ({')-('.join(target.edge)}) from {where}",
         markup=False, soft_wrap=True,
     )  # fmt: skip
+    if found.folder is None:
+        note("note  the graph in S3 was not looked at: the export of the run checks labels, properties and values")
 
 
 @command
@@ -82,16 +84,17 @@ def run(
     found = read_spec(spec)
     from ekiden_cli.connect import connect
 
-    client = connect(cloud, stack)
+    client = connect(cloud, stack, announce=True)
     accepted = submit(client, found, request_id)
     run_id = str(accepted["run_id"])
     if watch:
+        note(f"run    {run_id}")
         follow_to_end(client, run_id, json_output)
     elif json_output:
         print_json(accepted)
     else:
         out().print(run_id, markup=False)
-        note(f"next  ekiden watch {run_id}")
+        note(f"next  ekiden watch {run_id}{client.target.flags}")
 
 
 @command
@@ -126,7 +129,7 @@ def runs(
         return
     from ekiden_cli.render import runs_table
 
-    out().print(runs_table(listed["runs"]))
+    print_whole(runs_table(listed["runs"]))
 
 
 @command
@@ -259,6 +262,8 @@ def upload(client: ApiClient, found: SpecFile) -> str:
 
 def named(client: ApiClient, run_id: str) -> str:
     """Return the id of the run that the user named; ``latest`` is the newest."""
+    if not run_id.strip():
+        raise usage("the id of the run is empty", "`ekiden runs` lists them; `latest` is the newest")
     if run_id != "latest":
         return run_id
     newest = client.list_runs(limit=1)["runs"]
@@ -269,7 +274,7 @@ def named(client: ApiClient, run_id: str) -> str:
 
 def follow_to_end(client: ApiClient, run_id: str, json_output: bool) -> None:
     """Follow a run to its end and show what came of it; exit code 1 if it did not succeed."""
-    from ekiden_cli.render import error_text, evaluation_table, paths_text
+    from ekiden_cli.render import evaluation_table, paths_text, tail_text
     from ekiden_cli.watch import check, follow
 
     final = follow(client, run_id)
@@ -280,8 +285,9 @@ def follow_to_end(client: ApiClient, run_id: str, json_output: bool) -> None:
             raise typer.Exit(int(Exit.FAILED))
         return
     if final.get("error"):
-        err().print(error_text(final["error"]), soft_wrap=True)
-    check(final)
+        # The message itself comes with the error at the end.
+        err().print(tail_text(final["error"]), soft_wrap=True)
+    check(final, client.target.flags)
     console = out()
     if final.get("evaluation"):
         console.print()
@@ -289,4 +295,6 @@ def follow_to_end(client: ApiClient, run_id: str, json_output: bool) -> None:
     console.print()
     console.print(paths_text(final), soft_wrap=True)
     if final.get("endpoint"):
-        note(f"\nnext  ekiden score --endpoint {final['endpoint']} --pairs pairs.csv --out scores.csv")
+        note(
+            f"\nnext  ekiden score --endpoint {final['endpoint']} --pairs pairs.csv --out scores.csv{client.target.flags}"
+        )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shlex
 import tempfile
 import time
 import uuid
@@ -48,14 +49,14 @@ def score(
         --target-column movie
     """
     from ekiden_cli.delimited import BadInput
-    from ekiden_cli.pairs import canonical, is_parquet
+    from ekiden_cli.pairs import canonical, check_out
 
-    is_parquet(out_file)
     if not pairs.is_file():
         raise usage(f"there is no file {pairs}", "pairs are a CSV with the header source,target, or Parquet")
+    check_out(out_file, pairs)
     from ekiden_cli.connect import connect
 
-    client = connect(cloud, stack)
+    client = connect(cloud, stack, announce=True)
     request_id = request_id or f"score-{uuid.uuid4().hex[:20]}"
     with tempfile.TemporaryDirectory(prefix="ekiden-") as folder:
         plain = Path(folder) / "pairs.csv"
@@ -67,9 +68,9 @@ def score(
         with plain.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
         uri = _upload(client, plain, f"uploads/{request_id}-{digest[:16]}.csv")
-    client.submit_scores(endpoint, pairs_uri=uri, request_id=request_id)
+    _submit(client, endpoint, uri, request_id)
     note(f"request {request_id}: {count:,} pairs")
-    view = wait(client, request_id, again=f"ekiden scores {request_id} --out {out_file}")
+    view = wait(client, request_id, again=_again(client, request_id, out_file))
     _finish(client, view, out_file, json_output)
 
 
@@ -93,10 +94,10 @@ def scores(
 
     client = connect(cloud, stack)
     if out_file is not None:
-        from ekiden_cli.pairs import is_parquet
+        from ekiden_cli.pairs import check_out
 
-        is_parquet(out_file)
-        view = wait(client, request_id, again=f"ekiden scores {request_id} --out {out_file}")
+        check_out(out_file)
+        view = wait(client, request_id, again=_again(client, request_id, out_file))
         _finish(client, view, out_file, json_output)
         return
     view = client.get_scores(request_id)
@@ -148,16 +149,65 @@ def _finish(client: ApiClient, view: View, out_file: Path, json_output: bool) ->
         raise CliError(
             f"request {view['request_id']} failed: {error.get('code', 'UNKNOWN')}: "
             f"{error.get('message', 'no reason given')}",
-            hint="is the endpoint deployed? `ekiden runs --status SUCCEEDED` lists runs that deployed one",
+            hint=_hint(str(error.get("code")), str(view["request_id"]), client.target.flags),
             code=str(error.get("code", "FAILED")),
         )
-    rows = merge(client.target, str(view["results"]), out_file, expected=int(view["pairs"]["total"]))
+    try:
+        rows = merge(client.target, str(view["results"]), out_file, expected=int(view["pairs"]["total"]))
+    except OSError as error:
+        raise CliError(
+            f"cannot write {out_file}: {error.strerror or error}",
+            hint=f"the scores are there: `{_again(client, str(view['request_id']), Path('OTHER.csv'))}`",
+            code="CANNOT_WRITE",
+        ) from None
     if json_output:
         print_json({**view, "out": str(out_file), "rows": rows})
         return
     counts = view["pairs"]
     text = f"{rows:,} pairs in {out_file}: {counts['scored']:,} scored, {counts['fallback']:,} fallback"
     out().print(f"{text}, {counts['invalid']:,} invalid", markup=False, soft_wrap=True)
+    if counts["fallback"] and not counts["scored"]:
+        note("note  none of the pairs has both nodes in the graph of the model: are these the ~id of its vertices?")
+
+
+def _again(client: ApiClient, request_id: str, out_file: Path) -> str:
+    """Return the command that waits for a request and fetches its results."""
+    return f"ekiden scores {request_id} --out {shlex.quote(str(out_file))}{client.target.flags}"
+
+
+def _hint(code: str, request_id: str, flags: str) -> str:
+    if code.startswith("INVALID_PAIRS") or code == "NO_PAIRS":
+        return "correct the pairs, then score them as a new request"
+    if code == "PAIRS_CHANGED":
+        return "the file of the pairs was replaced meanwhile: score it again"
+    return f"how far it came: `ekiden scores {request_id}{flags}`; then score the pairs again"
+
+
+def _submit(client: ApiClient, endpoint: str, uri: str, request_id: str) -> None:
+    """Submit the request; where there is no such endpoint, name those that recent runs deployed."""
+    try:
+        client.submit_scores(endpoint, pairs_uri=uri, request_id=request_id)
+    except CliError as error:
+        if error.code in ("UNKNOWN_ENDPOINT", "ENDPOINT_NOT_IN_SERVICE"):
+            error.hint = _deployed(client, endpoint)
+        raise
+
+
+def _deployed(client: ApiClient, endpoint: str) -> str:
+    import difflib
+
+    names: dict[str, None] = {}
+    try:
+        for run in client.list_runs(status="SUCCEEDED", limit=10)["runs"]:
+            if name := client.get_run(str(run["run_id"])).get("endpoint"):
+                names[str(name)] = None
+    except CliError:
+        return "an endpoint is deployed by a run that succeeded"
+    if not names:
+        return "no run has deployed one yet: `ekiden run SPEC --watch`"
+    if near := difflib.get_close_matches(endpoint, list(names), n=1):
+        return f"did you mean {near[0]}?"
+    return f"recent runs deployed {', '.join(list(names)[:5])}"
 
 
 def _upload(client: ApiClient, path: Path, key: str) -> str:

@@ -49,11 +49,20 @@ class Curve:
         return self.points[self.best_epoch - 1].valid_rmse
 
 
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One pass through the training loop: what it is, in words for people (`member 2/6`), and how many passes are
+    expected after it."""
+
+    words: str
+    left: int
+
+
 class Progress(Protocol):
     """The training job as a model sees it: where progress goes, and whether to stop."""
 
-    def epoch(self, member: int, members: int, epochs: int, point: CurvePoint) -> None:
-        """Told after every epoch; `member` counts from 1 to `members`, `epochs` is the most there can be."""
+    def epoch(self, step: Step, epochs: int, point: CurvePoint) -> None:
+        """Told after every epoch of `step`; `epochs` is the most there can be."""
 
     def note(self, message: str) -> None:
         """Told one line about a decision."""

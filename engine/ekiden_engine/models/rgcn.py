@@ -21,7 +21,7 @@ import torch
 
 from ekiden_engine.errors import BadData
 from ekiden_engine.graph import EncodedGraph, Split, Target
-from ekiden_engine.models.base import Curve, Fit, FloatArray, Progress
+from ekiden_engine.models.base import Curve, Fit, FloatArray, Progress, Step
 from ekiden_engine.models.dot import DotPredictor, Side
 from ekiden_engine.models.encoder import Neighbours
 from ekiden_engine.models.fitting import Member, Problem, fit_member
@@ -41,16 +41,16 @@ four."""
 class RgcnSettings:
     """Hyperparameters; defaults chosen on validation edges carved from the training sets of rating graphs."""
 
-    width: int = setting("num-hidden", 32, 1, 1024)
-    epochs: int = setting("num-epochs", 60, 1, 10_000)
-    lr: float = setting("lr", 0.002, 1e-6, 1)
-    dropout: float = setting("dropout", 0.0, 0, 0.9)
-    batch_size: float | None = setting("batch-size", None, 1, 1e8, auto=True)
-    regularization: float | None = setting("regularization-coef", None, 0, 1e4, auto=True)
-    early_stop: bool = setting("enable-early-stop", True)
-    patience: int = setting("window-for-early-stop", 6, 1, 10_000)
-    seed: int = setting("seed", 0, 0, 2**31 - 1)
-    seeds: int = setting("seeds", 6, 1, 64)
+    width: int = setting("rgcn", "num-hidden")
+    epochs: int = setting("rgcn", "num-epochs")
+    lr: float = setting("rgcn", "lr")
+    dropout: float = setting("rgcn", "dropout")
+    batch_size: int | None = setting("rgcn", "batch-size")
+    regularization: float | None = setting("rgcn", "regularization-coef")
+    early_stop: bool = setting("rgcn", "enable-early-stop")
+    patience: int = setting("rgcn", "window-for-early-stop")
+    seed: int = setting("rgcn", "seed")
+    seeds: int = setting("rgcn", "seeds")
 
 
 class Rgcn:
@@ -61,7 +61,7 @@ class Rgcn:
 
     def __init__(self, hyperparameters: Mapping[str, str]) -> None:
         """Raises `BadData` BAD_HYPERPARAMETERS."""
-        self.settings = read_settings(RgcnSettings, hyperparameters)
+        self.settings = read_settings(RgcnSettings, "rgcn", hyperparameters)
 
     def fit(self, graph: EncodedGraph, target: Target, progress: Progress) -> Fit:
         """See `EdgeTrainer`. Raises `BadData` EMPTY_TRAINING_SET if there is no training edge."""
@@ -78,7 +78,8 @@ class Rgcn:
         for index in range(len(members), settings.seeds):
             if members and progress.stop_requested():
                 break
-            member = self._member(problem, index, chosen, len(curves), progress)
+            step = Step(f"member {index + 1}/{settings.seeds}", settings.seeds - index - 1)
+            member = self._member(problem, index, chosen, step, progress)
             members.append(member)
             curves.append(member.curve)
         resolved = replace(settings, regularization=chosen)
@@ -92,29 +93,35 @@ class Rgcn:
 
     def _climb(self, problem: Problem, curves: list[Curve], progress: Progress) -> tuple[float, Member]:
         """Try stronger regularisation with the first seed while validation says that it pays."""
-        best = self._member(problem, 0, LADDER[0], 0, progress)
+        seeds = self.settings.seeds
+
+        def search(multiple: float, left: int) -> Step:
+            return Step(f"search for the regularization, strength {multiple:g}", left)
+
+        best = self._member(problem, 0, LADDER[0], search(LADDER[0], seeds), progress)
         curves.append(best.curve)
         for multiple in LADDER[1:]:
             if progress.stop_requested():
                 break
-            trial = self._member(problem, 0, multiple, len(curves), progress)
+            trial = self._member(problem, 0, multiple, search(multiple, seeds - 1), progress)
             before, after = best.curve.best_valid_rmse, trial.curve.best_valid_rmse
             better = after < before * (1 - WORTHWHILE)
             loser = len(curves) - 1 if better else len(curves)
             curves.append(trial.curve)
             curves[loser] = replace(curves[loser], kept=False)
-            verdict = "taken" if better else "not taken"
-            progress.note(f"regularization x{multiple:g}: valid rmse {after:.4f} after {before:.4f}, {verdict}")
+            progress.note(
+                f"regularization strength {multiple:g}: valid rmse {after:.4f}, {best.curve.regularization:g} had "
+                f"{before:.4f}: {'better' if better else 'not worth it'}"
+            )
             if not better:
                 break
             best = trial
+        progress.note(f"regularization strength {best.curve.regularization:g} it is; that model is member 1/{seeds}")
         return best.curve.regularization, best
 
-    def _member(self, problem: Problem, index: int, multiple: float, done: int, progress: Progress) -> Member:
+    def _member(self, problem: Problem, index: int, multiple: float, step: Step, progress: Progress) -> Member:
         settings = self.settings
-        trials = 1 if settings.regularization is None else 0
-        total = max(settings.seeds + trials, done + 1)
-        batch = int(settings.batch_size) if settings.batch_size else max(64, -(-problem.train_count // 16))
+        batch = settings.batch_size or max(64, -(-problem.train_count // 16))
         return fit_member(
             problem,
             seed=settings.seed + index,
@@ -125,7 +132,7 @@ class Rgcn:
             batch_size=batch,
             regularization=multiple,
             patience=settings.patience if settings.early_stop else settings.epochs,
-            report=lambda point: progress.epoch(done + 1, total, settings.epochs, point),
+            report=lambda point: progress.epoch(step, settings.epochs, point),
             stop_requested=progress.stop_requested,
         )
 

@@ -127,10 +127,12 @@ class DynamoDBLedger:
         return [_headline(item) for item in found if status is None or item["status"] == status][:limit]
 
     def history(self, run_id: str) -> list[HistoryEntry]:
-        """What happened to a run, in order."""
+        """See ``ports.Ledger.history``. Notes come behind the transition they follow, by time."""
+        found = self._table.partition(items.run_key(run_id), "HISTORY#")
+        found.sort(key=lambda item: (int(item["sequence"]), str(item["sk"]).count("#"), str(item["at"])))
         return [
             HistoryEntry(int(item["sequence"]), items.moment_of(item["at"]), item["actor"], item["what"])
-            for item in self._table.partition(items.run_key(run_id), "HISTORY#")
+            for item in found
         ]
 
     def note(self, run_id: str, *, key: str, actor: str, what: str, at: datetime) -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
 
@@ -67,41 +68,110 @@ def _key(step: str) -> str:
     return step if len(step) <= MAX_ECHO and step.isprintable() else shorten(step)
 
 
-def faults_of(error: ValidationError) -> tuple[Fault, ...]:
-    """Every fault pydantic found, in words that do not repeat more than ``MAX_ECHO`` of the input."""
+def kind_of(value: object) -> str:
+    """What ``value`` is, in words of YAML and JSON: ``nothing``, ``a list``, ``a text``."""
+    if value is None:
+        return "nothing"
+    kinds = {bool: "true or false", int: "a number", float: "a number", str: "a text", dict: "a mapping"}
+    return kinds.get(type(value)) or ("a list" if isinstance(value, list | tuple | set) else type(value).__name__)
+
+
+def faults_of(error: ValidationError, model: type[BaseModel] | None = None) -> tuple[Fault, ...]:
+    """Every fault pydantic found, in words that do not repeat more than ``MAX_ECHO`` of the input.
+
+    With the ``model`` that was validated, an unknown field comes with the known one that is meant.
+    """
     return tuple(
-        fault for detail in error.errors(include_url=False, include_context=True) for fault in _faults(dict(detail))
+        fault
+        for detail in error.errors(include_url=False, include_context=True)
+        for fault in _faults(dict(detail), model)
     )
 
 
-def _faults(detail: dict[str, Any]) -> tuple[Fault, ...]:
+def _faults(detail: dict[str, Any], model: type[BaseModel] | None) -> tuple[Fault, ...]:
     reason = detail.get("ctx", {}).get("error")
     if isinstance(reason, DocumentError):  # a rule across fields, which knows the paths it is about
         return reason.faults
-    return (_fault(detail),)
-
-
-def _fault(detail: dict[str, Any]) -> Fault:
     location = tuple(step for i, step in enumerate(detail["loc"]) if not _is_union_tag(detail["loc"], i))
-    context = detail.get("ctx", {})
-    kind = detail["type"]
-    if kind == "extra_forbidden":
-        message = "unknown field; remove it or correct its spelling"
-    elif kind == "missing":
-        message = "required field is missing"
-    elif kind == "union_tag_not_found":
-        message = f"required field {context.get('discriminator', 'type')} is missing"
-    elif kind == "string_pattern_mismatch":
-        message = f"{shorten(detail['input'])} does not match {context.get('pattern', 'the pattern')}"
-    elif kind == "value_error":
-        message = str(context.get("error", detail["msg"]))
-    elif kind in {"union_tag_invalid", "literal_error", "enum"}:
-        expected = context.get("expected_tags") or context.get("expected")
-        found = context.get("tag", detail["input"])
-        message = f"{shorten(found)} is not supported; use one of {expected}"
-    else:
-        message = f"{detail['msg']} (found {shorten(detail['input'])})"
-    return Fault(path_of(location), message)
+    if detail["type"] == "extra_forbidden":
+        known = _fields_at(model, detail["loc"][:-1]) if model else []
+        return (Fault(path_of(location), _unknown_field(str(detail["loc"][-1]), known)),)
+    return (Fault(path_of(location), _message(detail)),)
+
+
+_WANTED = {
+    "string": "a text",
+    "int": "a whole number",
+    "float": "a number",
+    "bool": "true or false",
+    "list": "a list",
+    "tuple": "a list",
+    "dict": "a mapping (key: value)",
+    "model": "a mapping (key: value)",
+}
+"""What a field wants, by the first word of pydantic's error type (``int_parsing``, ``list_type``, …)."""
+
+
+def _message(detail: dict[str, Any]) -> str:
+    context, kind, found = detail.get("ctx", {}), detail["type"], detail["input"]
+    wanted, _, what = kind.partition("_")
+    if kind == "missing":
+        return "required field is missing"
+    if kind == "union_tag_not_found":
+        return f"required field {context.get('discriminator', 'type')} is missing"
+    if kind == "string_pattern_mismatch":
+        return f"{shorten(found)} does not match {context.get('pattern', 'the pattern')}"
+    if kind == "value_error":
+        return str(context.get("error", detail["msg"]))
+    if kind in {"union_tag_invalid", "literal_error", "enum"}:
+        return _not_supported(context.get("tag", found), str(context.get("expected_tags") or context.get("expected")))
+    if wanted in _WANTED and what in {"type", "parsing", "from_float", "attributes_type"}:
+        detailed = shorten(found) if isinstance(found, str | int | float) else kind_of(found)
+        return f"must be {_WANTED[wanted]}; found {detailed}"
+    if kind in {"too_short", "too_long"}:
+        bound = "at least" if kind == "too_short" else "at most"
+        limit = context.get("min_length", context.get("max_length"))
+        return f"takes {bound} {limit} of them; found {context.get('actual_length')}"
+    plain = str(detail["msg"]).replace("Input should be", "must be").replace("String should have", "must have")
+    return f"{plain} (found {shorten(found)})"
+
+
+def _not_supported(found: object, expected: str) -> str:
+    several = "," in expected or " or " in expected
+    if isinstance(found, str) and found == expected:
+        return f"write {expected} without quotes: it is a number"
+    what = kind_of(found) if found is None or isinstance(found, list | dict) else shorten(found)
+    return f"{what} is not supported; use {'one of ' if several else ''}{expected}"
+
+
+def _unknown_field(name: str, known: list[str]) -> str:
+    near = difflib.get_close_matches(name[:MAX_ECHO].lower().replace("-", "_"), known, n=1)
+    if near:
+        return f"unknown field; did you mean {near[0]}?"
+    hint = f" (it may have {', '.join(known)})" if known else ""
+    return f"unknown field; remove it or correct its spelling{hint}"
+
+
+def _fields_at(model: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
+    """Names of the fields that the mapping at ``location`` may have; steps through lists and keys change nothing."""
+    models = [model]
+    for step in location:
+        if step in _UNION_TAGS:
+            models = [m for m in models if step in _tags(m)] or models
+        elif inside := [m.model_fields[step] for m in models if isinstance(step, str) and step in m.model_fields]:
+            models = [found for field in inside for found in _models(field.annotation)]
+    return list(dict.fromkeys(name for found in models for name in found.model_fields))
+
+
+def _models(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and get_origin(annotation) is None and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [found for part in get_args(annotation) for found in _models(part)]
+
+
+def _tags(model: type[BaseModel]) -> tuple[Any, ...]:
+    field = model.model_fields.get("type")
+    return get_args(field.annotation) if field and get_origin(field.annotation) is Literal else ()
 
 
 _UNION_TAGS = frozenset({"numerical", "category", "bucket_numerical", "datetime"})

@@ -8,8 +8,8 @@ after money was spent, are enforced here.
 from __future__ import annotations
 
 import builtins
-import itertools
 import math
+from collections.abc import Iterator
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
@@ -22,8 +22,10 @@ from pydantic import (
     model_serializer,
     model_validator,
 )
+from pydantic.json_schema import SkipJsonSchema
 
-from ekiden.contracts.base import DocumentError, Fault, Label, Name, Strict, faults_of, shorten
+from ekiden.contracts.base import DocumentError, Fault, Label, Name, Strict, faults_of, kind_of, shorten
+from ekiden.contracts.hyperparameters import hyperparameter_faults
 from ekiden.contracts.s3uri import S3Uri
 
 SpecError = DocumentError
@@ -32,8 +34,26 @@ SpecError = DocumentError
 DEFAULT_SPLIT_RATE = (0.8, 0.1, 0.1)
 """Train, validation, test. Neptune ML's own default (0.9, 0.1, 0.0) leaves nothing to test on."""
 
-EdgeType = tuple[Label, Label, Label]
+
+def _are_three(what: str) -> BeforeValidator:
+    def check(value: object) -> object:
+        if not isinstance(value, list | tuple) or len(value) != 3:
+            found = f"{len(value)}" if isinstance(value, list | tuple) else kind_of(value)
+            raise ValueError(f"give {what}; found {found}")
+        return value
+
+    return BeforeValidator(check)
+
+
+EdgeType = Annotated[
+    tuple[Label, Label, Label],
+    _are_three("three names: source node label, edge label, destination node label, such as [user, rated, movie]"),
+]
 """Source node label, edge label, destination node label."""
+
+Rates = Annotated[
+    tuple[float, float, float], _are_three("three rates: training, validation, test, such as [0.8, 0.1, 0.1]")
+]
 
 ALLOW_LOCAL_SOURCE = "allow_local_source"
 
@@ -74,7 +94,7 @@ class Target(Strict):
     edge: Annotated[EdgeType, Field(description="source label, edge label, destination label")]
     property: Label
     type: Literal["regression"]
-    split_rate: tuple[float, float, float] | None = None
+    split_rate: Rates | None = None
     custom_split_filenames: CustomSplit | None = None
 
     @field_validator("split_rate")
@@ -110,24 +130,51 @@ def exact_sum(rates: tuple[float, float, float]) -> float:
 def _advice_on_sum(rates: tuple[float, float, float]) -> str:
     total = exact_sum(rates)
     message = f"adds up to {total!r} in floating point, Neptune-Export wants exactly 1.0"
-    if abs(total - 1.0) < 1e-9:
-        for first, second, third in itertools.permutations(rates):
-            other = (first, second, third)
-            if exact_sum(other) == 1.0:
-                return f"{message}; the order {list(other)} does (train, validation, test)"
-        return f"{message}; use rates such as [0.8, 0.1, 0.1]"
-    return f"{message}; change the rates"
+    if abs(total - 1.0) >= 1e-9:
+        return f"{message}; change the rates"
+    return f"{message}; write {_dusted(rates)}, which means the same, or rates nearby that do, such as {_nearby(rates)}"
+
+
+def _dusted(rates: tuple[float, float, float]) -> list[float]:
+    """``rates`` with the last digits of one of them changed, if possible of the largest, so that they add up.
+
+    The third alone always can: 1 minus the sum of the others, which lies within a factor of two of 1 or is small.
+    """
+    steps = [direction * count for count in range(1, 9) for direction in (1, -1)]
+    for index in sorted(range(3), key=lambda i: -rates[i]):
+        for step in steps:
+            trial = list(rates)
+            for _ in range(abs(step)):
+                trial[index] = math.nextafter(trial[index], math.copysign(2.0, step))
+            if exact_sum((trial[0], trial[1], trial[2])) == 1.0:
+                return trial
+    return [rates[0], rates[1], 1.0 - (rates[0] + rates[1])]
+
+
+def _nearby(rates: tuple[float, float, float]) -> list[float]:
+    """The nearest rates of two decimals that add up exactly; a part that is empty stays so, no other becomes so."""
+
+    def distance(trial: tuple[float, float, float]) -> float:
+        return sum(abs(a - b) for a, b in zip(trial, rates, strict=True))
+
+    trials: list[tuple[float, float, float]] = [
+        (a / 100, b / 100, (100 - a - b) / 100) for a in range(1, 101) for b in range(101 - a)
+    ]
+    exact = [t for t in trials if exact_sum(t) == 1.0 and [x > 0 for x in t] == [x > 0 for x in rates]]
+    nearest = min(exact, key=distance) if exact else DEFAULT_SPLIT_RATE
+    return list(nearest)
 
 
 class _Feature(Strict):
-    node: Label | None = None
-    edge: EdgeType | None = None
+    node: Annotated[Label | None, Field(description="the node label; required")] = None
+    # Specs that earlier versions took may have it, so it can be read; `parse_spec` takes it no more.
+    edge: SkipJsonSchema[EdgeType | None] = None
     property: Label
 
     @model_validator(mode="after")
     def _belongs_to_one_thing(self) -> Self:
         if (self.node is None) == (self.edge is None):
-            raise ValueError("give either node (a label) or edge (source, label, destination)")
+            raise ValueError("give node: the label of the nodes that have the property")
         return self
 
 
@@ -186,7 +233,7 @@ Feature = Annotated[
 
 def _is_plain(value: object) -> object:
     if not isinstance(value, bool | int | float | str):
-        raise ValueError(f"a hyper-parameter is a number, a text, true or false; found {type(value).__name__}")
+        raise ValueError(f"a hyper-parameter is a number, a text, true or false; found {kind_of(value)}")
     if isinstance(value, float) and not math.isfinite(value):
         raise ValueError("must be a finite number")
     if isinstance(value, int | str) and len(str(value)) > MAX_HYPERPARAMETER:
@@ -195,7 +242,7 @@ def _is_plain(value: object) -> object:
 
 
 MAX_HYPERPARAMETER = 2500
-Hyperparameter = Annotated[bool | int | float | str, BeforeValidator(_is_plain)]
+HyperparameterValue = Annotated[bool | int | float | str, BeforeValidator(_is_plain)]
 
 InstanceType = Annotated[str, Field(pattern=r"^ml\.[a-z0-9-]+\.[a-z0-9]+$")]
 
@@ -205,7 +252,8 @@ class Model(Strict):
 
     name: Literal["rgcn"] = "rgcn"
     hyperparameters: Annotated[
-        dict[Annotated[str, Field(min_length=1, max_length=256)], Hyperparameter], Field(max_length=90)
+        dict[Annotated[str, Field(min_length=1, max_length=256)], HyperparameterValue],
+        Field(max_length=90, description="docs/hyperparameters.md lists them"),
     ] = {}
     instance_type: InstanceType = "ml.m5.xlarge"
 
@@ -263,8 +311,15 @@ class PipelineSpec(Strict):
     deploy: Deploy = Deploy()
     limits: Limits = Limits()
 
+    @field_validator("targets", mode="before")
+    @classmethod
+    def _is_one(cls, targets: object) -> object:
+        if isinstance(targets, list | tuple) and len(targets) != 1:
+            raise ValueError(f"give one target: a run predicts one property; found {len(targets)}")
+        return targets
+
     @model_validator(mode="after")
-    def _does_not_leak_or_repeat(self) -> Self:
+    def _does_not_repeat(self) -> Self:
         seen: dict[tuple[object, str], int] = {}
         faults: list[Fault] = []
         for index, feature in enumerate(self.features):
@@ -273,8 +328,6 @@ class PipelineSpec(Strict):
             if key in seen:
                 faults.append(Fault(path, f"describes the same property as features[{seen[key]}]; remove one of them"))
             seen.setdefault(key, index)
-            if any((feature.edge, feature.property) == (target.edge, target.property) for target in self.targets):
-                faults.append(Fault(path, "is the target's own property: the model would be told the answer"))
         if faults:
             raise DocumentError(faults)
         return self
@@ -285,18 +338,52 @@ class PipelineSpec(Strict):
         return self.deploy.endpoint or self.name
 
 
-def parse_spec(document: Any, *, allow_local_source: bool = False) -> PipelineSpec:
+def parse_spec(document: Any, *, allow_local_source: bool = False, accepted: bool = False) -> PipelineSpec:
     """``document`` (plain data) as a spec.
+
+    ``accepted``: it was taken before, perhaps by an earlier version; rules younger than the ledger do not apply, so
+    that its run can go on.
 
     Raises:
         SpecError: every fault with its path.
     """
     if not isinstance(document, dict):
-        raise SpecError([Fault("", f"a pipeline spec is a mapping, found {type(document).__name__}")])
+        raise SpecError([Fault("", f"a pipeline spec is a mapping, found {kind_of(document)}")])
+    younger = () if accepted else (*_edge_features(document), *_hyperparameters(document))
     try:
-        return PipelineSpec.model_validate(document, context={ALLOW_LOCAL_SOURCE: allow_local_source})
+        spec = PipelineSpec.model_validate(document, context={ALLOW_LOCAL_SOURCE: allow_local_source})
     except ValidationError as error:
-        raise SpecError(faults_of(error)) from None
+        said = {fault.path for fault in younger}
+        raise SpecError([*(f for f in faults_of(error, PipelineSpec) if f.path not in said), *younger]) from None
+    if younger:
+        raise SpecError(younger)
+    return spec
+
+
+def _edge_features(document: dict[Any, Any]) -> Iterator[Fault]:
+    """Properties of edges, the target's type included: the engine would ignore them without a word."""
+    targets = [t for t in _listed(document.get("targets")) if isinstance(t, dict)]
+    for index, feature in enumerate(_listed(document.get("features"))):
+        if not isinstance(feature, dict) or feature.get("edge") is None:
+            continue
+        message = "the engine does not use edge features yet; remove it"
+        if any(all(feature.get(key) == t.get(key) for key in ("edge", "property")) for t in targets):
+            message = "is the target's own property: the model would be told the answer; remove it"
+        yield Fault(f"features[{index}].edge", message)
+
+
+def _hyperparameters(document: dict[Any, Any]) -> tuple[Fault, ...]:
+    model = document.get("model")
+    given = model.get("hyperparameters") if isinstance(model, dict) else None
+    if not isinstance(model, dict) or not isinstance(given, dict):
+        return ()
+    plain = {k: v for k, v in given.items() if isinstance(k, str) and isinstance(v, bool | int | float | str)}
+    name = model.get("name", "rgcn")
+    return hyperparameter_faults(name, plain) if isinstance(name, str) else ()
+
+
+def _listed(value: object) -> list[Any]:
+    return value if isinstance(value, list) else []
 
 
 def load_spec(text: str, *, allow_local_source: bool = False) -> PipelineSpec:
