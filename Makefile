@@ -82,6 +82,10 @@ teeth: setup ## Show that the simulation fails without any one of the remedies, 
 bench-table: setup ## Render the README's table of figures from benchmarks/results/*.json
 	@$(BIN)/python -m benchmarks.table $(ARGS)
 
+.PHONY: chaos
+chaos: setup ## Kill real workers 1,000 times during runs (KILLS=… SEED=…; takes half an hour)
+	@$(BIN)/python -m tests.chaos --kills $(or $(KILLS),1000) --seed $(or $(SEED),1)
+
 .PHONY: up
 up: setup ## Start the embedded cloud and deploy the template to it
 	@$(BIN)/ekiden up

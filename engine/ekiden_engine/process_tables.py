@@ -25,6 +25,9 @@ from ekiden_engine.graph import NodeSet
 from ekiden_engine.mapping import to_indices
 from ekiden_engine.numbers import BadValue, to_float64
 
+LARGEST_LABEL = 1e30
+"""Training computes in float32, whose sums overflow not far above."""
+
 
 def read_configuration(folder: Path) -> TrainingDataConfiguration:
     """Read the export's configuration. Raises `BadData` NO_CONFIGURATION or BAD_CONFIGURATION."""
@@ -160,7 +163,11 @@ def read_edges(
 
 def _labels(values: pa.ChunkedArray, name: str, start: int, rows: Rows) -> npt.NDArray[np.float32]:
     try:
-        return to_float64(values).astype(np.float32)
+        numbers = to_float64(values)
+        if (large := np.abs(numbers) > LARGEST_LABEL).any():
+            row = int(large.argmax())
+            raise BadValue(row, values[row].as_py(), f"too large to learn from (at most {LARGEST_LABEL:g})")
+        return numbers.astype(np.float32)
     except BadValue as bad:
         raise rows.bad_data(BadValue(start + bad.row, bad.value, bad.problem, bad.code), name) from None
 

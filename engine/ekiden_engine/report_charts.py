@@ -55,7 +55,7 @@ def violins(actual: FloatArray, predicted: FloatArray) -> str:
         return ""
     low = float(min(actual.min(), predicted.min()))
     high = float(max(actual.max(), predicted.max()))
-    pad = (high - low) * 0.04 or 0.5
+    pad = (high - low) * 0.04 or max(abs(high) * 0.04, 0.5)
     plot = Plot((-0.6, len(groups) - 0.4), (low - pad, high + pad))
     plot.y_axis("predicted")
     plot.x_axis("actual", [(i, label) for i, (label, _, _) in enumerate(groups)])

@@ -125,4 +125,5 @@ class Plot:
 
 def _widen(ends: Point) -> Point:
     low, high = ends
-    return (low, high) if high > low else (low - 0.5, high + 0.5)
+    pad = max(abs(low) * 0.01, 0.5)
+    return (low, high) if high > low else (low - pad, high + pad)

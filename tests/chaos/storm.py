@@ -26,6 +26,7 @@ from ekiden_local.deploy import client
 from ekiden_local.state import Cloud, home_of, project_root
 from tests.chaos import programs
 from tests.chaos.lanes import Lane
+from tests.chaos.sabotage import unnoticed
 from tests.chaos.verdict import Verdict, judge
 from tests.chaos.victims import WEIGHTS, Hunter, Kind, belonging_to, watchers
 
@@ -70,6 +71,8 @@ class Report:
     functions: Counter[str] = field(default_factory=Counter)
     """Lambda workers killed, by function."""
     troubles: list[str] = field(default_factory=list)
+    blind: list[str] = field(default_factory=list)
+    """What the verdict would not have noticed."""
     cut_off: int = 0
     """Invocations by queues and the stream that a kill ended."""
     repeated: int = 0
@@ -84,7 +87,7 @@ class Report:
     @property
     def violations(self) -> list[str]:
         """Everything that must not be."""
-        return [*self.troubles, *self.verdict.violations]
+        return [*self.troubles, *self.verdict.violations, *(f"not noticed: {what}" for what in self.blind)]
 
 
 @dataclass
@@ -163,6 +166,7 @@ class Storm:
         report.troubles += [trouble for lane in self.lanes for trouble in lane.troubles]
         self._settle(cloud, report)
         report.verdict = judge(cloud, self.lanes, self.notes)
+        report.blind = unnoticed(cloud, self.lanes, self.notes)
         report.verdict.running += [f"job wrapper {pid} runs on" for pid in watchers(Path(cloud.home), "")]
         report.repeated = sum(lane.repeated for lane in self.lanes)
         report.refused = sum(lane.refused for lane in self.lanes)
@@ -170,6 +174,7 @@ class Storm:
         report.cut_off = (Path(cloud.home) / "logs/ministack.log").read_text().count(" failed processing ")
         report.parked = _parked(cloud)
         report.seconds = time.monotonic() - began
+        self.say("everything has ended; stopping the cloud")
         return report
 
     def _prepare(self, cloud: Cloud) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.metadata
+import json
 import subprocess
 import sys
 from collections.abc import Callable
@@ -28,6 +30,8 @@ assert not heavy, heavy"""
         "up",
         "down",
         "doctor",
+        "env",
+        "report",
         "generate",
         "import movielens",
         "validate",
@@ -57,3 +61,16 @@ def test_the_demo_is_not_listed_and_an_unknown_command_is_wrong_usage(ekiden: Ek
     assert "demo" not in listed.stdout
     assert "Exit codes: 0 done, 1 the run or request failed, 2 wrong usage or input." in listed.stdout
     assert ekiden("rnus").exit_code == 2
+
+
+def test_the_version_is_that_of_the_package(ekiden: Ekiden) -> None:
+    assert ekiden("--version").stdout == f"ekiden {importlib.metadata.version('ekiden')}\n"
+
+
+@pytest.mark.parametrize("wrong", [("runs", "--limit", "0"), ("run",), ("rnus",), ("import", "nothing")])
+def test_wrong_usage_is_a_document_too_where_one_is_asked_for(ekiden: Ekiden, wrong: tuple[str, ...]) -> None:
+    done = ekiden(*wrong, "--json")
+
+    assert done.exit_code == 2
+    assert json.loads(done.stdout)["error"]["code"] == "USAGE"
+    assert done.stderr

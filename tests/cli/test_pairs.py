@@ -64,9 +64,9 @@ def test_parquet_with_other_names_and_number_ids_becomes_text(tmp_path: Path) ->
     [
         ("user,movie\n1,2\n", r"pairs\.csv has no column source and target; it has user, movie\. Name them with"),
         ("source,target\n", "holds no pairs"),
-        ("", "has no column"),
+        ("", "is empty: its first line has to name the columns"),
         ("source,target\na,b\nc\n", r"pairs\.csv, row 3: 1 fields where the header has 2"),
-        ('source,target\na,b\n"c\nd",e\n', r"pairs\.csv, record 2: column source holds a line break"),
+        ('source,target\na,b\n"c\nd",e\n', r"pairs\.csv, row 3: column source holds a line break"),
     ],
 )
 def test_what_cannot_be_scored_is_named(tmp_path: Path, text: str, said: str) -> None:

@@ -94,7 +94,7 @@ def test_a_failed_run_ends_with_stage_code_message_and_log(
     done = ekiden("run", graph, "--watch")
 
     assert done.exit_code == 1
-    assert "process failed: NOT_A_NUMBER  edges-rated.csv, row 7: rating is 'five'" in done.stderr
+    assert "failed in process: NOT_A_NUMBER: edges-rated.csv, row 7: rating is 'five'" in done.stderr
     assert "row 7 is bad" in done.stderr
     assert f"ekiden logs {RUN} --stage process" in done.stderr
 

@@ -8,12 +8,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from typer.testing import Result
 
 from tests.cli.conftest import BUCKET
-from tests.cli.fake_api import FakeApi
+from tests.cli.fake_api import FakeApi, success
 
 pytestmark = pytest.mark.enable_socket
 Ekiden = Callable[..., Result]
@@ -91,3 +92,66 @@ def test_score_refuses_wrong_input(
 
 def test_an_unknown_score_request_is_wrong_input(ekiden: Ekiden, cloud: Path, api: FakeApi) -> None:
     assert ekiden("scores", "score-none").exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("pairs", "out", "said"),
+    [
+        (b"source,target\nu1,m1\n", "p.csv", "is the file of the pairs"),
+        (b"source,target\nu1,m1\n", "p.csv/x/s.csv", "is no folder that you may write to"),
+        (b"source,target\nu1,m1\n", ".csv", None),
+        (b"source,target\ru1,m1\r", "s.csv", "does not begin with a line of CSV"),
+        (b"source,target,source\nu1,m1,x\n", "s.csv", "has the column source twice"),
+        (b"source,target\n" + b"u" * 300_000 + b",m1\n", "s.csv", "row 2: longer than 256 KiB"),
+    ],
+)
+def test_files_that_cannot_work_are_refused_before_anything_is_sent(
+    ekiden: Ekiden, cloud: Path, api: FakeApi, pairs: bytes, out: str, said: str | None
+) -> None:
+    if said is None:
+        out, said = "folder.csv", "is a folder"
+        Path(out).mkdir()
+    Path("p.csv").write_bytes(pairs)
+
+    done = ekiden("score", "--endpoint", "e", "--pairs", "p.csv", "--out", out)
+
+    assert done.exit_code == 2, done.stderr
+    assert said in done.stderr
+    assert Path("p.csv").read_bytes() == pairs
+    assert not [call for call in api.requests if call[0] == "POST"]
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [(pa.array([b"\xff"]), "column source (binary) is no text"), (pa.array([["a"]]), "(list<")],
+)
+def test_parquet_columns_that_are_no_text_are_named(
+    ekiden: Ekiden, cloud: Path, api: FakeApi, values: pa.Array, said: str
+) -> None:
+    pq.write_table(pa.table({"source": values, "target": ["m"]}), "p.parquet")
+
+    done = ekiden("score", "--endpoint", "e", "--pairs", "p.parquet", "--out", "s.csv")
+
+    assert done.exit_code == 2, done.stderr
+    assert said in done.stderr
+    assert ekiden("score", "--endpoint", "e", "--pairs", "p.parquet", "--out", "s.csv",
+                  "--source-column", "target").exit_code == 2  # fmt: skip
+
+
+def test_an_unknown_endpoint_is_answered_with_those_of_recent_runs(ekiden: Ekiden, cloud: Path, api: FakeApi) -> None:
+    Path("p.csv").write_text("source,target\nu1,m1\n")
+    arguments = ("score", "--endpoint", "absent", "--pairs", "p.csv", "--out", "s.csv")
+    assert "no run has deployed one yet" in ekiden(*arguments).stderr
+
+    api.runs["x"] = success("x")[-1:]
+
+    assert "recent runs deployed movielens" in ekiden(*arguments).stderr
+
+
+def test_pairs_that_all_fall_back_are_pointed_out(ekiden: Ekiden, cloud: Path, api: FakeApi) -> None:
+    Path("p.csv").write_text("source,target\nuser-unknown,m1\n")
+
+    done = ekiden("score", "--endpoint", "e", "--pairs", "p.csv", "--out", "s.csv")
+
+    assert done.exit_code == 0
+    assert "are these the ~id of its vertices?" in done.stderr

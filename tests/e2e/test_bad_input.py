@@ -144,16 +144,17 @@ def test_a_malformed_event_is_parked_with_its_reason(embedded: Embedded) -> None
 
 
 def test_what_succeeded_before_a_failure_stays_usable(embedded: Embedded, trained: Trained, tmp_path: Path) -> None:
-    folder = tmp_path / "untrainable"
+    folder = tmp_path / "unprocessable"
     folder.mkdir()
 
     def change(spec: dict[str, object]) -> None:
-        spec["model"] = {"name": "rgcn", "hyperparameters": {"num-epochs": "many"}}
+        spec["features"] = [{"node": "user", "property": "age", "type": "numerical", "norm": "none"}]
         spec["deploy"] = {"endpoint": trained.endpoint}
 
-    view = _run(embedded, folder, change=change).json
+    view = _run(embedded, folder, users=f"{USERS}u4,user,\n", change=change).json
     assert view["status"] == "FAILED"
-    assert view["error"]["stage"] == "train"
-    assert {"export", "process"} <= view["artifacts"].keys()
+    assert view["error"]["stage"] == "process"
+    assert "user.age (features[0] of the spec)" in view["error"]["message"]
+    assert "export" in view["artifacts"]
     endpoint = embedded.client("sagemaker").describe_endpoint(EndpointName=trained.endpoint)
     assert endpoint["EndpointStatus"] == "InService"

@@ -292,8 +292,10 @@ def test_a_wrong_configuration_is_named(
             "NOT_A_NUMBER",
             'user-rated-movie.rating (targets[0] of the spec): "x" is not a number',
         ),
+        ("edges/%28user%29-rated-%28movie%29.consolidated.csv", "~from,~to,rating\nu1,m1,-1e31\n", "NOT_A_NUMBER",
+         '"-1e31" is too large to learn from (at most 1e+30)'),
     ],
-)
+)  # fmt: skip
 def test_wrong_files_of_an_export_are_named(tmp_path: Path, file: str, text: str, code: str, says: str) -> None:
     export = foreign_export(tmp_path)
     (export / file).write_text(text)

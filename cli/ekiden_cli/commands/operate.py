@@ -43,7 +43,7 @@ def cancel(
     """
     from ekiden_cli.connect import connect
 
-    client = connect(cloud, stack)
+    client = connect(cloud, stack, announce=True)
     run_id = named(client, run_id)
     answer = client.cancel_run(run_id, reason=reason)
     status = str(answer["status"])
@@ -61,9 +61,9 @@ def cancel(
         return
     out().print(f"{run_id} {answer['status']}", markup=False, soft_wrap=True)
     if answer["status"] == "CANCELLING":
-        note(f"next  ekiden watch {run_id}")
+        note(f"next  ekiden watch {run_id}{client.target.flags}")
     else:
-        note(f"next  ekiden retry {run_id}")
+        note(f"next  ekiden retry {run_id}{client.target.flags}")
 
 
 @command
@@ -93,7 +93,7 @@ def retry(
         raise usage(f"there is no stage {stage[:40]!r}", f"use one of {', '.join(STAGES)}")
     from ekiden_cli.connect import connect
 
-    client = connect(cloud, stack)
+    client = connect(cloud, stack, announce=True)
     run_id = named(client, run_id)
     answer = client.retry_run(run_id, stage=stage, reason=reason)
     if watch:
@@ -103,7 +103,7 @@ def retry(
         print_json(answer)
     else:
         out().print(f"{run_id} goes on at {answer.get('stage')}", markup=False, soft_wrap=True)
-        note(f"next  ekiden watch {run_id}")
+        note(f"next  ekiden watch {run_id}{client.target.flags}")
 
 
 @command
@@ -127,7 +127,7 @@ def redrive(
     """
     from ekiden_cli.connect import connect
 
-    client = connect(cloud, stack)
+    client = connect(cloud, stack, announce=True)
     with err().status("redriving …") as status:
         report: dict[str, Any] = {}
         for report in _redriven(client, queue, reason):
@@ -189,3 +189,5 @@ def _show(report: View) -> None:
     for queue in concerned:
         for why in queue["reasons"]:
             note(f"kept in {queue['queue']}: {why}")
+        if queue["later"]:
+            note(f"parked again in {queue['queue']}: the log of the queue's function says why")

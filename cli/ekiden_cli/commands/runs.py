@@ -295,6 +295,5 @@ def follow_to_end(client: ApiClient, run_id: str, json_output: bool) -> None:
     console.print()
     console.print(paths_text(final), soft_wrap=True)
     if final.get("endpoint"):
-        note(
-            f"\nnext  ekiden score --endpoint {final['endpoint']} --pairs pairs.csv --out scores.csv{client.target.flags}"
-        )
+        pairs = f"--pairs pairs.csv --out scores.csv{client.target.flags}"
+        note(f"\nnext  ekiden score --endpoint {final['endpoint']} {pairs}")

@@ -27,12 +27,10 @@ from pydantic.json_schema import SkipJsonSchema
 from ekiden.contracts.base import DocumentError, Fault, Label, Name, Strict, faults_of, kind_of, shorten
 from ekiden.contracts.hyperparameters import hyperparameter_faults
 from ekiden.contracts.s3uri import S3Uri
+from ekiden.contracts.split_rates import DEFAULT_SPLIT_RATE, advice_on_sum, exact_sum
 
 SpecError = DocumentError
 """A spec that cannot run; ``faults`` names every place and what to do."""
-
-DEFAULT_SPLIT_RATE = (0.8, 0.1, 0.1)
-"""Train, validation, test. Neptune ML's own default (0.9, 0.1, 0.0) leaves nothing to test on."""
 
 
 def _are_three(what: str) -> BeforeValidator:
@@ -107,7 +105,7 @@ class Target(Strict):
         if rates[0] == 0.0:
             raise ValueError("the first rate is the share of training edges and cannot be 0")
         if exact_sum(rates) != 1.0:
-            raise ValueError(_advice_on_sum(rates))
+            raise ValueError(advice_on_sum(rates))
         return rates
 
     @model_validator(mode="after")
@@ -120,49 +118,6 @@ class Target(Strict):
     def split(self) -> tuple[float, float, float]:
         """The rates to split by: train, validation, test."""
         return self.split_rate or DEFAULT_SPLIT_RATE
-
-
-def exact_sum(rates: tuple[float, float, float]) -> float:
-    """Left-to-right IEEE sum, as Neptune-Export computes it: it must be exactly 1.0."""
-    return rates[0] + rates[1] + rates[2]
-
-
-def _advice_on_sum(rates: tuple[float, float, float]) -> str:
-    total = exact_sum(rates)
-    message = f"adds up to {total!r} in floating point, Neptune-Export wants exactly 1.0"
-    if abs(total - 1.0) >= 1e-9:
-        return f"{message}; change the rates"
-    return f"{message}; write {_dusted(rates)}, which means the same, or rates nearby that do, such as {_nearby(rates)}"
-
-
-def _dusted(rates: tuple[float, float, float]) -> list[float]:
-    """``rates`` with the last digits of one of them changed, if possible of the largest, so that they add up.
-
-    The third alone always can: 1 minus the sum of the others, which lies within a factor of two of 1 or is small.
-    """
-    steps = [direction * count for count in range(1, 9) for direction in (1, -1)]
-    for index in sorted(range(3), key=lambda i: -rates[i]):
-        for step in steps:
-            trial = list(rates)
-            for _ in range(abs(step)):
-                trial[index] = math.nextafter(trial[index], math.copysign(2.0, step))
-            if exact_sum((trial[0], trial[1], trial[2])) == 1.0:
-                return trial
-    return [rates[0], rates[1], 1.0 - (rates[0] + rates[1])]
-
-
-def _nearby(rates: tuple[float, float, float]) -> list[float]:
-    """The nearest rates of two decimals that add up exactly; a part that is empty stays so, no other becomes so."""
-
-    def distance(trial: tuple[float, float, float]) -> float:
-        return sum(abs(a - b) for a, b in zip(trial, rates, strict=True))
-
-    trials: list[tuple[float, float, float]] = [
-        (a / 100, b / 100, (100 - a - b) / 100) for a in range(1, 101) for b in range(101 - a)
-    ]
-    exact = [t for t in trials if exact_sum(t) == 1.0 and [x > 0 for x in t] == [x > 0 for x in rates]]
-    nearest = min(exact, key=distance) if exact else DEFAULT_SPLIT_RATE
-    return list(nearest)
 
 
 class _Feature(Strict):
@@ -341,8 +296,8 @@ class PipelineSpec(Strict):
 def parse_spec(document: Any, *, allow_local_source: bool = False, accepted: bool = False) -> PipelineSpec:
     """``document`` (plain data) as a spec.
 
-    ``accepted``: it was taken before, perhaps by an earlier version; rules younger than the ledger do not apply, so
-    that its run can go on.
+    ``accepted``: it lies in the ledger, perhaps taken by an earlier version: rules younger than that do not apply, so
+    that its run can be shown and moved on. (The engine's jobs apply them.)
 
     Raises:
         SpecError: every fault with its path.
