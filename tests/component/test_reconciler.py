@@ -9,7 +9,14 @@ from typing import Any
 
 import pytest
 
-from ekiden.application.reconcile import ENDED_WINDOW, LATER_AT_LEAST, LATER_AT_MOST, LIST_CALLS, SOON
+from ekiden.application.reconcile import (
+    ENDED_WINDOW,
+    LATER_AT_LEAST,
+    LATER_AT_MOST,
+    LIST_CALLS,
+    OUTAGE_WINDOW,
+    SOON,
+)
 from ekiden.domain.model import AttemptStatus, Failure, RunStatus, Stage, StageStatus
 from ekiden.domain.transitions import JobStatus
 from ekiden.errors import DependencyUnavailable, Permanent
@@ -222,17 +229,22 @@ def test_without_live_attempts_nothing_is_listed(world: World) -> None:
     assert world.faults.calls["FakeJobs.ended_since"] == 0
 
 
-def test_an_end_that_a_few_sweeps_did_not_see_is_still_listed(world: World) -> None:
+@pytest.mark.parametrize(("minutes", "until"), [(3, 4), (20, 30)], ids=["a few sweeps", "an outage"])
+def test_an_end_that_sweeps_did_not_see_is_still_listed(world: World, minutes: int, until: int) -> None:
+    """Every tenth minute's sweep looks back further than the others: the world's clock starts at the full hour."""
     (run_id,) = started(world, 1)
     world.jobs.end(world.job(run_id, Stage.EXPORT), JobStatus.SUCCEEDED)
+    ended = world.clock.now()
     world.faults.throttled = True
-    for _ in range(5):
+    for _ in range(minutes):
         world.clock.advance(minutes=1)
         with pytest.raises(DependencyUnavailable):
             world.call("reconcile_jobs", {})
     world.faults.throttled = False
-    assert ENDED_WINDOW > timedelta(minutes=6)
-    assert world.sweep()["moved"] == 1
+    while not world.sweep(minutes=1)["moved"]:
+        assert world.clock.now() < ended + timedelta(minutes=until)
+    assert world.run(run_id).stage(Stage.EXPORT).status is StageStatus.SUCCEEDED
+    assert ENDED_WINDOW < timedelta(minutes=20) < OUTAGE_WINDOW <= LATER_AT_LEAST
 
 
 def test_when_lists_are_throttled_what_is_due_is_looked_at_all_the_same(world: World) -> None:

@@ -21,8 +21,11 @@ from ekiden.ports import LiveAttempt
 
 LIVE_LIMIT = 5000
 """Live attempts read in a sweep."""
-ENDED_WINDOW = timedelta(minutes=15)
-"""How far back a sweep asks for ended jobs: many sweeps, so that one that fails loses nothing."""
+ENDED_WINDOW = timedelta(minutes=5)
+"""How far back a sweep asks for ended jobs: several sweeps, so that one that fails loses nothing, and short, so that
+the lists hold all changes of a thousand active runs: what a list cuts off nobody would see."""
+OUTAGE_WINDOW = timedelta(minutes=30)
+"""How far back every tenth minute's sweep asks: for what ended while nobody swept."""
 LIST_CALLS = 15
 """Calls of the budget that the lists are reckoned at: as many as they may take."""
 SOON = timedelta(seconds=45)
@@ -82,7 +85,7 @@ class ReconcileJobs:
     def _ended(self, now: datetime) -> frozenset[JobRef]:
         """What ended lately; nothing if SageMaker does not say: what is due is looked at all the same."""
         try:
-            return self.observe.jobs.ended_since(now - ENDED_WINDOW)
+            return self.observe.jobs.ended_since(now - _window(now))
         except PipelineError:
             return frozenset()
 
@@ -111,6 +114,10 @@ class ReconcileJobs:
         # The ledger has the intent now. A job that cannot be stopped is tried again by the sweeps that follow.
         with suppress(PipelineError):
             self.observe(run.run_id, attempt.stage, attempt.number, actor=actor)
+
+
+def _window(now: datetime) -> timedelta:
+    return OUTAGE_WINDOW if now.minute % 10 == 0 else ENDED_WINDOW
 
 
 def _choose(live: list[LiveAttempt], ended: frozenset[JobRef], now: datetime) -> list[LiveAttempt]:
