@@ -12,9 +12,9 @@ from pathlib import Path
 from benchmarks.common import Row, write
 from tests.chaos.storm import Report, Settings, Storm
 
-LANES = 8
-PACE = 0.8
-PATIENCE = 600.0
+RUNNERS, SCORERS = 6, 3
+PACE = 0.6
+PATIENCE = 900.0
 
 
 def main() -> int:
@@ -22,7 +22,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
     parser.add_argument("--kills", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=1, help="of whom to kill and when")
-    parser.add_argument("--lanes", type=int, default=LANES, help="users at a time")
+    parser.add_argument("--runners", type=int, default=RUNNERS, help="users who run pipelines")
+    parser.add_argument("--scorers", type=int, default=SCORERS, help="users who score pairs, at most as many")
     parser.add_argument("--pace", type=float, default=PACE, help="mean seconds between two kills")
     options = parser.parse_args()
     began = time.monotonic()
@@ -30,7 +31,7 @@ def main() -> int:
     def say(text: str) -> None:
         print(f"{time.monotonic() - began:6.0f} s  {text}", flush=True)
 
-    settings = Settings(options.kills, options.seed, options.lanes, options.pace, PATIENCE)
+    settings = Settings(options.kills, options.seed, options.runners, options.scorers, options.pace, PATIENCE)
     with tempfile.TemporaryDirectory(prefix="ekiden-chaos-") as folder:
         report = Storm(settings, Path(folder), say).run()
     for violation in report.violations:
@@ -56,7 +57,7 @@ def details(settings: Settings, report: Report) -> dict[str, object]:
     found = report.verdict
     return {
         "seed": settings.seed,
-        "users": settings.lanes,
+        "users": settings.runners + settings.scorers,
         "mean_seconds_between_kills": settings.pace,
         "seconds": round(report.seconds),
         "kills": {kind.value: report.kills[kind] for kind in sorted(report.kills)},

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -36,7 +37,6 @@ class Lane(threading.Thread):
     number: int
     folder: Path
     env: dict[str, str]
-    graph: str
     patience: float
     over: threading.Event
     runs: list[Done] = field(default_factory=list)
@@ -46,14 +46,14 @@ class Lane(threading.Thread):
     refused: int = 0
 
     def __post_init__(self) -> None:
-        super().__init__(name=f"lane {self.number}", daemon=True)
+        super().__init__(name=f"{type(self).__name__} {self.number}", daemon=True)
         self._current: subprocess.Popen[str] | None = None
 
     __hash__ = threading.Thread.__hash__
 
     @property
     def endpoint(self) -> str:
-        """Each lane deploys to an endpoint of its own: deployments to one must wait for each other."""
+        """Each number has an endpoint of its own: deployments to one must wait for each other."""
         return f"lane-{self.number}"
 
     @property
@@ -63,37 +63,16 @@ class Lane(threading.Thread):
         return current.pid if current is not None and current.poll() is None else None
 
     def run(self) -> None:
-        """Run and score until told to stop; what has begun is brought to its end."""
+        """Go on until told to stop; what has begun is brought to its end."""
         self.folder.mkdir(parents=True)
-        spec, pairs = self._spec(), self._pairs()
         turn = 0
         while not self.over.is_set() and not self.troubles:
             turn += 1
-            view = self._run(spec, f"{self.endpoint}-run-{turn}")
-            if view is not None and view["status"] == "SUCCEEDED":
-                self._score(pairs, f"{self.endpoint}-score-{turn}")
+            self.take(turn)
 
-    def _run(self, spec: Path, request_id: str) -> dict[str, Any] | None:
-        began = time.monotonic()
-        view = self._ekiden("run", spec, "--watch", "--json", "--request-id", request_id)
-        if view is not None:
-            self.runs.append(Done(request_id, view["run_id"], view["status"], time.monotonic() - began))
-            if view["status"] != "SUCCEEDED":
-                self.troubles.append(f"run {view['run_id']} is {view['status']}: {view['error']}")
-        return view
-
-    def _score(self, pairs: Path, request_id: str) -> None:
-        began, out = time.monotonic(), self.folder / f"{request_id}.csv"
-        where = ("--endpoint", self.endpoint, "--pairs", pairs, "--out", out)
-        view = self._ekiden("score", *where, "--json", "--request-id", request_id)
-        if view is None:
-            return
-        self.scores.append(Done(request_id, view["request_id"], view["status"], time.monotonic() - began))
-        with out.open(newline="") as text:
-            found = list(csv.reader(text))
-        expected = [[*pair, score_of(",".join(pair)), "scored"] for pair in self._wanted()]
-        if found != [RESULT, *expected]:
-            self.troubles.append(f"scores of {request_id} are not those of its pairs: {found[:3]}…")
+    def take(self, turn: int) -> None:
+        """One request, from its beginning to its end."""
+        raise NotImplementedError
 
     def _ekiden(self, *words: str | Path) -> dict[str, Any] | None:
         """The command's JSON document. It is repeated while it is killed, or cannot reach what was killed."""
@@ -126,6 +105,21 @@ class Lane(threading.Thread):
                 (self.folder / "refused.log").open("a").write(f"{words}: {code}\n{out}{err}\n")
                 time.sleep(1.0)  # as a person would, who reads what it says and tries again
 
+
+class Runner(Lane):
+    """Runs pipelines."""
+
+    graph: str = ""
+
+    def take(self, turn: int) -> None:
+        """One run."""
+        began, request_id = time.monotonic(), f"{self.endpoint}-run-{turn}"
+        view = self._ekiden("run", self._spec(), "--watch", "--json", "--request-id", request_id)
+        if view is not None:
+            self.runs.append(Done(request_id, view["run_id"], view["status"], time.monotonic() - began))
+            if view["status"] != "SUCCEEDED":
+                self.troubles.append(f"run {view['run_id']} is {view['status']}: {view['error']}")
+
     def _spec(self) -> Path:
         path = self.folder / "spec.json"
         target = {"edge": ["user", "rated", "movie"], "property": "rating", "type": "regression"}
@@ -133,11 +127,28 @@ class Lane(threading.Thread):
         path.write_text(json.dumps(spec))
         return path
 
-    def _pairs(self) -> Path:
-        path = self.folder / "pairs.csv"
-        with path.open("w", newline="") as text:
-            csv.writer(text, lineterminator="\n").writerows([["source", "target"], *self._wanted()])
-        return path
 
-    def _wanted(self) -> list[list[str]]:
-        return [[f"user-{self.number}-{row}", f"movie-{row % 7}"] for row in range(PAIRS)]
+class Scorer(Lane):
+    """Has pairs scored by the endpoint of its number, once that is there."""
+
+    ready: Callable[[], bool] = staticmethod(lambda: True)
+
+    def take(self, turn: int) -> None:
+        """One score request, and a look at what came back."""
+        if not self.ready():
+            time.sleep(0.2)
+            return
+        began, request_id = time.monotonic(), f"{self.endpoint}-score-{turn}"
+        pairs, out = self.folder / "pairs.csv", self.folder / f"{request_id}.csv"
+        wanted = [[f"user-{self.number}-{row}", f"movie-{row % 7}"] for row in range(PAIRS)]
+        with pairs.open("w", newline="") as text:
+            csv.writer(text, lineterminator="\n").writerows([["source", "target"], *wanted])
+        where = ("--endpoint", self.endpoint, "--pairs", pairs, "--out", out)
+        view = self._ekiden("score", *where, "--json", "--request-id", request_id)
+        if view is None:
+            return
+        self.scores.append(Done(request_id, view["request_id"], view["status"], time.monotonic() - began))
+        with out.open(newline="") as text:
+            found = list(csv.reader(text))
+        if found != [RESULT, *([*pair, score_of(",".join(pair)), "scored"] for pair in wanted)]:
+            self.troubles.append(f"scores of {request_id} are not those of its pairs: {found[:3]}…")

@@ -15,6 +15,7 @@ import urllib.request
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -25,7 +26,7 @@ from ekiden_local import daemon, ports, supervisor
 from ekiden_local.deploy import client
 from ekiden_local.state import Cloud, home_of, project_root
 from tests.chaos import programs
-from tests.chaos.lanes import Lane
+from tests.chaos.lanes import Lane, Runner, Scorer
 from tests.chaos.sabotage import unnoticed
 from tests.chaos.verdict import Verdict, judge
 from tests.chaos.victims import WEIGHTS, Hunter, Kind, belonging_to, watchers
@@ -55,7 +56,8 @@ class Settings:
 
     kills: int
     seed: int
-    lanes: int
+    runners: int
+    scorers: int
     pace: float
     patience: float
     visibility: int | None = None
@@ -148,18 +150,21 @@ class Storm:
             "EKIDEN_CLOUD": NAME,
             "PYTHONPATH": os.pathsep.join(str(self.checkout / part) for part in ("layers/shared", "local", "cli")),
         }
-        graph = f"s3://{cloud.data_bucket}/graphs/chaos/"
         stop = threading.Event()
-        self.lanes = [
-            Lane(number, self.folder / f"lane-{number}", environment, graph, self.settings.patience, stop)
-            for number in range(self.settings.lanes)
-        ]
+        for number in range(self.settings.runners):
+            runner = Runner(number, self.folder / f"runner-{number}", environment, self.settings.patience, stop)
+            runner.graph = f"s3://{cloud.data_bucket}/graphs/chaos/"
+            self.lanes.append(runner)
+            if number < self.settings.scorers:
+                scorer = Scorer(number, self.folder / f"scorer-{number}", environment, self.settings.patience, stop)
+                scorer.ready = partial(bool, runner.runs)
+                self.lanes.append(scorer)
         for lane in self.lanes:
             lane.start()
         report = Report(Verdict())
         self._kill(cloud, environment, report)
         stop.set()
-        self.say(f"{sum(report.kills.values())} kills done; waiting for {len(self.lanes)} users to finish")
+        self.say(f"{sum(report.kills.values())} kills done; waiting for what has begun")
         for lane in self.lanes:
             lane.join(2 * self.settings.patience + 30)
         report.troubles += [f"{lane.name} did not end" for lane in self.lanes if lane.is_alive()]
@@ -199,7 +204,7 @@ class Storm:
             lambda: {pid: lane.name for lane in self.lanes if (pid := lane.pid) is not None},
         )
         # Once everybody has been through a run, there is something to kill everywhere.
-        daemon.wait_until(lambda: all(lane.runs or lane.troubles for lane in self.lanes), self.settings.patience)
+        daemon.wait_until(self._warm, self.settings.patience)
         said, steps, idle = time.monotonic(), self._steps(), 0
         while sum(report.kills.values()) < self.settings.kills and not self._in_trouble():
             (kind,) = chance.choices(list(WEIGHTS), list(WEIGHTS.values()))
@@ -220,8 +225,11 @@ class Storm:
                 report.troubles += _bring_up(environment)
             if time.monotonic() - said > 10:
                 said = time.monotonic()
-                runs = sum(len(lane.runs) for lane in self.lanes)
-                self.say(f"{sum(report.kills.values())} kills, {runs} runs ended")
+                runs, scores = sum(len(lane.runs) for lane in self.lanes), sum(len(lane.scores) for lane in self.lanes)
+                self.say(f"{sum(report.kills.values())} kills, {runs} runs and {scores} score requests ended")
+
+    def _warm(self) -> bool:
+        return self._in_trouble() or all(lane.runs or lane.scores for lane in self.lanes)
 
     def _await_step(self, seen: int) -> None:
         daemon.wait_until(lambda: self._steps() != seen, STEP_LIMIT)

@@ -16,7 +16,7 @@ pytestmark = [
 
 # The queues hand a killed worker's messages out again after 6 s instead of 180, and the reconciler is called every 2 s
 # besides its schedule: the remedies are those that ship, they only come sooner. `make chaos` leaves them their time.
-SHORT = Settings(kills=50, seed=6, lanes=3, pace=0.35, patience=120.0, visibility=6, sweep=2.0)
+SHORT = Settings(kills=50, seed=6, runners=3, scorers=1, pace=0.35, patience=120.0, visibility=6, sweep=2.0)
 
 
 def test_fifty_kills_lose_no_run_and_start_nothing_twice(tmp_path: Path) -> None:
@@ -27,4 +27,4 @@ def test_fifty_kills_lose_no_run_and_start_nothing_twice(tmp_path: Path) -> None
     assert sum(report.kills.values()) == SHORT.kills
     assert {Kind.WORKER, Kind.SERVICE, Kind.CLI} <= set(report.kills)
     assert report.cut_off > 0, "some of the workers were killed at work"
-    assert report.verdict.runs >= SHORT.lanes
+    assert report.verdict.runs >= SHORT.runners

@@ -11,6 +11,7 @@ from ekiden.application.observe import START_GRACE
 from ekiden.domain.model import AttemptStatus, RunStatus, Stage, StageStatus
 from ekiden.domain.transitions import JobStatus
 from ekiden.errors import DependencyUnavailable
+from ekiden.ports import Job
 from tests.fakes import World
 from tests.fakes.events import failed, http_event
 from tests.fakes.world import FUNCTION_OF
@@ -120,7 +121,7 @@ def test_a_job_that_is_created_while_the_cancel_is_written_is_stopped(world: Wor
 def test_a_job_that_a_paused_worker_creates_minutes_after_the_cancel_is_stopped(world: World) -> None:
     # GIVEN a worker that pauses between its reading of the ledger and its call
     run_id = world.submit()
-    start, late = world.jobs.start, []
+    start, late = world.jobs.start, list[Job]()
     world.jobs.start = late.append  # type: ignore[method-assign, assignment]
     world.ledger.commit, commit = lambda *args, **kwargs: None, world.ledger.commit  # type: ignore[method-assign]
     world.ready(run_id, Stage.EXPORT)

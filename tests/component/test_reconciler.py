@@ -287,7 +287,7 @@ def test_the_most_urgent_comes_first_when_the_budget_is_small(world: World) -> N
     ended = world.submit(name="ended")
     world.ready(ended, Stage.EXPORT)
     world.clock.advance(seconds=61)
-    del world.jobs.ended_since  # type: ignore[method-assign]
+    del world.jobs.ended_since
     world.jobs.end(world.job(ended, Stage.EXPORT), JobStatus.SUCCEEDED)
     names = {run_id: run_id.partition("-")[0] for run_id in (unseen, overdue, waiting, ended)}
     order: list[str] = []

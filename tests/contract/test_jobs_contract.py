@@ -81,7 +81,6 @@ class InMemory:
         assert found is not None
         return found
 
-
     def gone(self, attempt: Attempt) -> None:
         assert self.jobs.describe(attempt) is None
 
@@ -345,13 +344,14 @@ def test_what_ended_is_listed_and_what_runs_is_not(platform: Platform, monkeypat
     for each in (*asked, running):
         platform.jobs.start(each)
     platform.jobs.deploy(served)
-    for content in (*asked, served):
+    over: list[Job | Deployment] = [*asked, served]
+    for content in over:
         platform.over(attempt(content))
     # WHEN the ended ones are asked for
     ended = platform.jobs.ended_since(before)
     # THEN all of them are named, and the running one is not
-    ours = {attempt(content).ref for content in (*asked, running, served)}
-    assert ended & ours == {attempt(content).ref for content in (*asked, served)}
+    ours = {attempt(content).ref for content in [*over, running]}
+    assert ended & ours == {attempt(content).ref for content in over}
     # AND none that ended before the moment that is asked for
     assert platform.jobs.ended_since(platform.now() + timedelta(seconds=2)) & ours == set()
     platform.jobs.stop(attempt(running).ref)

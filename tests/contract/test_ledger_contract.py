@@ -303,7 +303,11 @@ def test_a_cancel_and_a_retry_are_kept_to_the_letter(ledger: Ledger) -> None:
 
     run = stored(ledger, run_id)
     assert same(run, again.after)
-    assert [(a.number, a.tries_left, a.output_hash) for a in run.attempts] == [(1, 2, "0a1b"), (1, 2, None), (2, 2, None)]
+    assert [(a.number, a.tries_left, a.output_hash) for a in run.attempts] == [
+        (1, 2, "0a1b"),
+        (1, 2, None),
+        (2, 2, None),
+    ]
     assert live(ledger) == [(run_id, Stage.PROCESS, 2)]
     assert [(e.actor, e.what) for e in ledger.history(run_id)][-3:] == [
         ("ada", "cancel asked for: wrong data"),

@@ -38,7 +38,7 @@ class InMemoryDynamoDB:
         }
         self._entries: dict[tuple[str, str], set[Key]] = {}
 
-    def transact_write_items(self, *, TransactItems: list[dict[str, Any]]) -> dict[str, Any]:  # noqa: N803
+    def transact_write_items(self, *, TransactItems: list[dict[str, Any]]) -> dict[str, Any]:
         """All writes or none; on a failed condition the items that were there."""
         actions = [(kind, action) for item in TransactItems for kind, action in item.items()]
         keys = [_key(action.get("Item") or action["Key"]) for _, action in actions]
@@ -48,9 +48,7 @@ class InMemoryDynamoDB:
             raise _refusal("ValidationException", "Member must have length less than or equal to 100")
         reasons = [self._reason(key, action) for key, (_, action) in zip(keys, actions, strict=True)]
         if any(reason["Code"] != "None" for reason in reasons):
-            error = _refusal("TransactionCanceledException", "Transaction cancelled")
-            error.response["CancellationReasons"] = reasons  # type: ignore[typeddict-unknown-key]
-            raise error
+            raise _refusal("TransactionCanceledException", "Transaction cancelled", CancellationReasons=reasons)
         for key, (kind, action) in zip(keys, actions, strict=True):
             self._write(key, action["Item"] if kind == "Put" else self._updated(key, action))
         return {}
@@ -63,7 +61,7 @@ class InMemoryDynamoDB:
         self._write(key, self._updated(key, action))
         return {}
 
-    def get_item(self, *, TableName: str, Key: Wire, ConsistentRead: bool) -> dict[str, Any]:  # noqa: N803
+    def get_item(self, *, TableName: str, Key: Wire, ConsistentRead: bool) -> dict[str, Any]:
         """One item."""
         found = self._items.get(_key(Key))
         return {"Item": dict(found)} if found else {}
@@ -156,5 +154,6 @@ def _keys_of(schema: list[dict[str, str]]) -> list[str]:
     return [key["AttributeName"] for key in sorted(schema, key=lambda key: key["KeyType"])]
 
 
-def _refusal(code: str, message: str) -> ClientError:
-    return ClientError({"Error": {"Code": code, "Message": message}}, "DynamoDB")
+def _refusal(code: str, message: str, **more: Any) -> ClientError:
+    answer: Any = {"Error": {"Code": code, "Message": message}, **more}
+    return ClientError(answer, "DynamoDB")

@@ -55,6 +55,7 @@ class World:
                 "score_queue": self.score_queue,
                 "dead_letters": self.dead_letters,
                 "endpoints": self.endpoints,
+                "ways_back": (),
                 "deployed": Deployed(BUCKET),
             }
             | replacements

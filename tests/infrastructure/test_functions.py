@@ -72,8 +72,8 @@ def test_a_redrive_knows_every_dead_letter_queue_and_where_its_messages_came_fro
     # GIVEN the queues' dead-letter queues, and the one of the stream, which belongs to no queue
     queues = transformed().of_type("AWS::SQS::Queue")
     belonging = {q.id: text(q.properties["RedrivePolicy"]["deadLetterTargetArn"]) for q in queues if "Dlq" not in q.id}
-    expected = {name: (f"${{{dead[2:-5]}}}", f"${{{name}}}") for name, dead in belonging.items()}
-    expected["LedgerPublish"] = ("${LedgerPublishDlq}", None)
+    expected: dict[str, tuple[str, str | None]] = {"LedgerPublish": ("${LedgerPublishDlq}", None)}
+    expected |= {name: (f"${{{dead[2:-5]}}}", f"${{{name}}}") for name, dead in belonging.items()}
     # WHEN the function reads its environment
     variables = transformed().function("redrive_messages").properties["Environment"]["Variables"]
     found = settings.RedriveSettings(text(variables["REDRIVE_QUEUES"])).ways()

@@ -149,5 +149,7 @@ def test_what_the_query_gives_is_taken() -> None:
     assert query_text(event, "token") == "[1, null]"
     assert query_integer({}, "limit", 100) is None
     assert query_choice({"queryStringParameters": None}, "status", RunStatus) is None
-    with pytest.raises(ContractViolation, match="one of RUNNING, CANCELLING, SUCCEEDED, FAILED, CANCELLED, found 'failed'"):
+    with pytest.raises(
+        ContractViolation, match="one of RUNNING, CANCELLING, SUCCEEDED, FAILED, CANCELLED, found 'failed'"
+    ):
         query_choice({"queryStringParameters": {"status": "failed"}}, "status", RunStatus)

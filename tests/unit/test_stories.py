@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -111,7 +111,7 @@ class Story(RuleBasedStateMachine):
 
     # What must hold
 
-    def _tick(self) -> object:
+    def _tick(self) -> datetime:
         self.now += timedelta(seconds=30)
         return self.now
 

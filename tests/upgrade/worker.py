@@ -80,9 +80,7 @@ def parts(now: datetime, seed: int, parked: list[str]) -> Container:
     """A container on the shared ledger and the shared SageMaker."""
     return Container(
         clock=SimpleNamespace(now=lambda: now),
-        randomness=SimpleNamespace(
-            jitter=lambda: chance(seed, 1)[0] / 256, entropy=lambda count: chance(seed, count)
-        ),
+        randomness=SimpleNamespace(jitter=lambda: chance(seed, 1)[0] / 256, entropy=lambda count: chance(seed, count)),
         ledger=DynamoDBLedger(Table(Client("dynamodb"), "ledger")),  # type: ignore[arg-type]
         jobs=SageMakerJobs(Client("sagemaker"), SageMakerSettings("image", "role")),  # type: ignore[arg-type]
         logs=SimpleNamespace(tail=lambda kind, job, limit: []),

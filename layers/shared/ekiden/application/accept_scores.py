@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from itertools import islice
 
 from ekiden.application.pairs_file import HEADER, Part, cut, header_length
+from ekiden.application.races import until_decided
 from ekiden.contracts.api import RequestScores
 from ekiden.contracts.events import PairsRange, ScorePairs
 from ekiden.contracts.s3uri import S3Uri
@@ -119,7 +120,12 @@ class SplitScores:
         Raises:
             AlreadyDone: it was split before, or the request is over.
             NotFound: there is no such request.
+            Transient: try again later.
         """
+        # A duplicate that is split at the same time loses the race: it finds out at once, and costs no receive.
+        until_decided(lambda: self._split_rest(request_id))
+
+    def _split_rest(self, request_id: str) -> None:
         request = self.ledger.load(request_id)
         if request is None:
             raise NotFound(f"there is no score request {request_id}", code="UNKNOWN_REQUEST")
