@@ -33,7 +33,7 @@ from ekiden_cli.movielens import convert
 from ekiden_engine.evaluation import evaluate
 from ekiden_engine.graph import EncodedGraph
 from ekiden_engine.models import make_trainer
-from ekiden_engine.models.base import CurvePoint
+from ekiden_engine.models.base import CurvePoint, Step
 
 ROOT = Path(__file__).resolve().parent.parent
 RMSE_GOAL, SECONDS_GOAL = 0.905, 60.0
@@ -58,7 +58,7 @@ class Measured:
 class Silent:
     """No progress lines for the peer."""
 
-    def epoch(self, member: int, members: int, epochs: int, point: CurvePoint) -> None:
+    def epoch(self, step: Step, epochs: int, point: CurvePoint) -> None:
         """Nothing."""
 
     def note(self, message: str) -> None:

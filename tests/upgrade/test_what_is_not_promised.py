@@ -86,7 +86,7 @@ def test_a_run_that_was_repeated_from_an_earlier_stage_fails_loudly_in_the_earli
     site = Site()
     run_id = post(site, TODAY, eventful)
     assert finish(site, run_id, TODAY)["status"] == "SUCCEEDED"
-    change(site, run_id, "retry", **{"from": "process"})
+    change(site, run_id, "retry", **{"from": "train"})
     result = finish(site, run_id, earlier)
     assert (result["status"], result["failed"][1].code) == ("FAILED", "NAME_TAKEN")
     sound(site)
