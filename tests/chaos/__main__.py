@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import statistics
 import sys
 import tempfile
@@ -15,6 +16,10 @@ from tests.chaos.storm import Report, Settings, Storm
 RUNNERS, SCORERS = 6, 3
 PACE = 0.6
 PATIENCE = 900.0
+VISIBILITY = {"ekiden-Score": 60}
+"""Score queues hand a killed worker's messages out again after a minute, not after the 12 and 30 of the template."""
+SWEEP = 10.0
+"""Seconds between calls of the reconciler, besides its schedule: a kill a second hits every other sweep of a minute."""
 
 
 def main() -> int:
@@ -31,7 +36,11 @@ def main() -> int:
     def say(text: str) -> None:
         print(f"{time.monotonic() - began:6.0f} s  {text}", flush=True)
 
-    settings = Settings(options.kills, options.seed, options.runners, options.scorers, options.pace, PATIENCE)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: sys.exit(1))  # whatever runs is ended before
+    settings = Settings(
+        options.kills, options.seed, options.runners, options.scorers, options.pace, PATIENCE, VISIBILITY, SWEEP
+    )
     with tempfile.TemporaryDirectory(prefix="ekiden-chaos-") as folder:
         report = Storm(settings, Path(folder), say).run()
     for violation in report.violations:
@@ -60,6 +69,8 @@ def details(settings: Settings, report: Report) -> dict[str, object]:
         "users": settings.runners + settings.scorers,
         "mean_seconds_between_kills": settings.pace,
         "seconds": round(report.seconds),
+        "visibility_seconds": dict(settings.visibility),
+        "seconds_between_sweeps": settings.sweep,
         "kills": {kind.value: report.kills[kind] for kind in sorted(report.kills)},
         "workers_killed_by_function": dict(sorted(report.functions.items())),
         "invocations_cut_off": report.cut_off,

@@ -13,7 +13,7 @@ import threading
 import time
 import urllib.request
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -50,8 +50,8 @@ UP_LIMIT = 120.0
 class Settings:
     """How hard it storms. Durations in seconds.
 
-    ``visibility`` shortens the queues' visibility timeout (a killed worker's messages come back after it), and
-    ``sweep`` calls the reconciler that often besides its schedule; None leaves what the template says.
+    ``visibility`` shortens the visibility timeout of the queues whose names hold its keys: a killed worker's messages
+    come back after it. ``sweep`` calls the reconciler that often besides its schedule.
     """
 
     kills: int
@@ -60,7 +60,7 @@ class Settings:
     scorers: int
     pace: float
     patience: float
-    visibility: int | None = None
+    visibility: Mapping[str, int] = field(default_factory=dict)
     sweep: float | None = None
 
 
@@ -76,7 +76,7 @@ class Report:
     blind: list[str] = field(default_factory=list)
     """What the verdict would not have noticed."""
     cut_off: int = 0
-    """Invocations by queues and the stream that a kill ended."""
+    """Invocations that a kill ended: in the handler, or while its worker started."""
     repeated: int = 0
     """CLI commands repeated because they were killed."""
     refused: int = 0
@@ -169,6 +169,8 @@ class Storm:
             lane.join(2 * self.settings.patience + 30)
         report.troubles += [f"{lane.name} did not end" for lane in self.lanes if lane.is_alive()]
         report.troubles += [trouble for lane in self.lanes for trouble in lane.troubles]
+        for trouble in report.troubles:
+            self.say(trouble)
         self._settle(cloud, report)
         report.verdict = judge(cloud, self.lanes, self.notes)
         report.blind = unnoticed(cloud, self.lanes, self.notes)
@@ -176,7 +178,8 @@ class Storm:
         report.repeated = sum(lane.repeated for lane in self.lanes)
         report.refused = sum(lane.refused for lane in self.lanes)
         report.run_seconds = sorted(done.seconds for lane in self.lanes for done in lane.runs)
-        report.cut_off = (Path(cloud.home) / "logs/ministack.log").read_text().count(" failed processing ")
+        log = (Path(cloud.home) / "logs/ministack.log").read_text()
+        report.cut_off = log.count(" failed processing ") + log.count("Warm worker execution error")
         report.parked = _parked(cloud)
         report.seconds = time.monotonic() - began
         self.say("everything has ended; stopping the cloud")
@@ -187,11 +190,11 @@ class Storm:
             client("s3", cloud.endpoint_url).put_object(
                 Bucket=cloud.data_bucket, Key=f"graphs/chaos/{file}", Body=text.encode()
             )
-        if self.settings.visibility is not None:
-            sqs = client("sqs", cloud.endpoint_url)
-            for url in sqs.list_queues()["QueueUrls"]:
-                timeout = {"VisibilityTimeout": str(self.settings.visibility)}
-                sqs.set_queue_attributes(QueueUrl=url, Attributes=timeout)
+        sqs = client("sqs", cloud.endpoint_url)
+        for url in sqs.list_queues()["QueueUrls"]:
+            for name, seconds in self.settings.visibility.items():
+                if name in url:
+                    sqs.set_queue_attributes(QueueUrl=url, Attributes={"VisibilityTimeout": str(seconds)})
 
     def _kill(self, cloud: Cloud, environment: dict[str, str], report: Report) -> None:
         chance = random.Random(self.settings.seed)

@@ -15,8 +15,8 @@ pytestmark = [
 ]
 
 # The queues hand a killed worker's messages out again after 6 s instead of 180, and the reconciler is called every 2 s
-# besides its schedule: the remedies are those that ship, they only come sooner. `make chaos` leaves them their time.
-SHORT = Settings(kills=50, seed=6, runners=3, scorers=1, pace=0.35, patience=120.0, visibility=6, sweep=2.0)
+# besides its schedule: the remedies are those that ship, they only come sooner.
+SHORT = Settings(kills=50, seed=6, runners=3, scorers=1, pace=0.35, patience=120.0, visibility={"": 6}, sweep=2.0)
 
 
 def test_fifty_kills_lose_no_run_and_start_nothing_twice(tmp_path: Path) -> None:

@@ -170,8 +170,7 @@ def served_by(cloud: Cloud) -> int:
 
 def test_a_job_service_that_was_killed_comes_back_by_itself(cloud: Cloud) -> None:
     before = supervisor.up(NAME)
-    killed = served_by(before)
-    os.kill(killed, signal.SIGKILL)
+    os.kill(killed := served_by(before), signal.SIGKILL)
     assert daemon.wait_until(lambda: not daemon.alive(killed), 5)
     assert daemon.wait_until(lambda: daemon.answers(f"{before.sagemaker_url}/health"), 10)
     assert served_by(before) != killed
@@ -198,18 +197,14 @@ def test_a_job_service_whose_code_changed_is_started_again_and_its_jobs_go_on(
     code.write_text(code.read_text() + "\n# Changed.\n")
     after = supervisor.up(NAME, on_progress=said.append)
     assert supervisor.up(NAME, on_progress=said.append) == after
-    # THEN it was started again each time that something changed: the images, then the code
+    # THEN it was started again each time that something changed, the images, then the code
     assert said == ["starting the job service again, because its code or images changed; its jobs go on"] * 2
-    assert served_by(after) != service
-    assert after.pids["ministack"] == before.pids["ministack"]
+    assert (served_by(after) != service, after.pids["ministack"]) == (True, before.pids["ministack"])
     # AND the job's program is the one it was, and ends well
     assert still_runs(program)
     gate.touch()
-
-    def status() -> str:
-        return str(sagemaker.describe_training_job(TrainingJobName="goes-on")["TrainingJobStatus"])
-
-    assert daemon.wait_until(lambda: status() == "Completed", 10)
+    describe = sagemaker.describe_training_job
+    assert daemon.wait_until(lambda: describe(TrainingJobName="goes-on")["TrainingJobStatus"] == "Completed", 10)
     assert int(pid_file.read_text()) == program
 
 

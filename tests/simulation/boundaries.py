@@ -46,7 +46,8 @@ def one_run(
         looks=looks,
         cancel_after=(cancel, cancel),
         retry_after=(retry, retry),
-        redrive_after=(redrive, redrive + 60.0),
+        redrive_after=(redrive, redrive + 30.0),
+        stage_hours=0.1,
         cancels=float(cancel > 0),
         retries=float(retry > 0),
         redrives=float(redrive > 0),
@@ -86,9 +87,9 @@ SCENARIOS = {
         Scenario("a run is cancelled before its first job", one_run(cancel=0.25)),
         Scenario("a run is cancelled while a job runs", one_run(cancel=10.0)),
         Scenario("a run is cancelled while its endpoint is made", one_run(cancel=105.0)),
-        Scenario("a cancelled run goes on", one_run(cancel=50.0, retry=400.0)),
-        Scenario("dead letters are redriven", one_run(redrive=600.0), dead_letters=2),
-        Scenario("a failed run goes on", one_run(retry=300.0), {(Stage.TRAIN, 1): Fate.FAILS}),
+        Scenario("a cancelled run goes on", one_run(cancel=50.0, retry=150.0)),
+        Scenario("dead letters are redriven", one_run(redrive=70.0), dead_letters=2),
+        Scenario("a failed run goes on", one_run(retry=120.0), {(Stage.TRAIN, 1): Fate.FAILS}),
     )
 }
 
