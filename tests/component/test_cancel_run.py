@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -365,3 +366,23 @@ def test_at_whatever_boundary_the_cancel_comes_nothing_runs_two_sweeps_later() -
         status = world.run(run_id).status
         assert status in {RunStatus.CANCELLED, RunStatus.SUCCEEDED}, f"boundary {chosen}: {status}"
         assert world.jobs.created == list(dict.fromkeys(world.jobs.created)), f"boundary {chosen}"
+
+
+def test_an_endpoint_that_another_run_made_meanwhile_is_not_deleted() -> None:
+    # GIVEN a deploy that waits while another run makes the endpoint, then updates it
+    world = World()
+    run_id = world.submit()
+    world.reach(run_id, Stage.DEPLOY)
+    attempt = world.run(run_id).attempt(Stage.DEPLOY)
+    assert attempt is not None
+    endpoint = attempt.ref.name
+    made = world.jobs._endpoints[endpoint]
+    world.jobs._endpoints[endpoint] = replace(made, config="another-runs", made_by="another-runs", pending=attempt.job)
+    # WHEN the run is cancelled and the update settles
+    world.parts.cancel_run(run_id, reason="", actor="test")
+    world.jobs.settle(endpoint)
+    world.clock.advance(minutes=5)
+    world.sweep()
+    # THEN the run is over and the endpoint still serves
+    assert world.run(run_id).status is RunStatus.CANCELLED
+    assert world.jobs.endpoint_in_service(endpoint)

@@ -32,6 +32,8 @@ class _Endpoint:
     status: str
     created_at: datetime
     changed_at: datetime
+    made_by: str
+    """The configuration it was created with."""
 
 
 class FakeJobs:
@@ -95,7 +97,8 @@ class FakeJobs:
 
     def _change(self, endpoint: str, config: str, pending: str | None, status: str) -> None:
         now, found = self._clock.now(), self._endpoints.get(endpoint)
-        self._endpoints[endpoint] = _Endpoint(config, pending, status, found.created_at if found else now, now)
+        created_at, made_by = (found.created_at, found.made_by) if found else (now, config)
+        self._endpoints[endpoint] = _Endpoint(config, pending, status, created_at, now, made_by)
 
     # The port
 
@@ -183,8 +186,9 @@ class FakeJobs:
         concerned = attempt.job in {found.config, found.pending}
         if waiting and not concerned:
             return None
+        created_at = found.created_at if attempt.stopping_since is None or found.made_by == attempt.job else None
         if found.status in IN_PROGRESS:
-            return JobReport(JobStatus.RUNNING, created_at=found.created_at)
+            return JobReport(JobStatus.RUNNING, created_at=created_at)
         if found.status == "InService" and found.config == attempt.job:
-            return JobReport(JobStatus.SUCCEEDED, ended_at=found.changed_at, created_at=found.created_at)
+            return JobReport(JobStatus.SUCCEEDED, ended_at=found.changed_at, created_at=created_at)
         return JobReport(JobStatus.FAILED, Failure("ENDPOINT_FAILED", f"endpoint is {found.status}"))

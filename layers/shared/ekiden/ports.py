@@ -180,7 +180,7 @@ class JobReport:
     started_at: datetime | None = None
     ended_at: datetime | None = None
     created_at: datetime | None = None
-    """When the endpoint came to be; jobs do without."""
+    """When the endpoint came to be. While an attempt is being stopped: only if that attempt made it."""
 
 
 class Jobs(Protocol):

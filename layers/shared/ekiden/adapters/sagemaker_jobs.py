@@ -7,6 +7,7 @@ described and adopted only if it carries the same fingerprint of its content.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ from ekiden.adapters.aws_errors import THROTTLED_OR_DOWN, code_of, message_of, t
 from ekiden.adapters.sagemaker_requests import (
     FINGERPRINT,
     RUN_ID,
+    RUN_TAG,
     SageMakerSettings,
     fingerprint_of,
     model_request,
@@ -91,7 +93,17 @@ class SageMakerJobs:
             case JobKind.ENDPOINT:
                 # Of an attempt that is being stopped only its own configuration counts: the endpoint may be another's.
                 waiting = attempt.status is AttemptStatus.STARTING or attempt.stopping_since is not None
-                return sagemaker_status.of_endpoint(answer, config=attempt.job, not_begun=waiting)
+                report = sagemaker_status.of_endpoint(answer, config=attempt.job, not_begun=waiting)
+                if report is None or attempt.stopping_since is None or self._made_by(attempt, answer):
+                    return report
+                return replace(report, created_at=None)  # it is to be stopped, but not to be deleted
+
+    def _made_by(self, attempt: Attempt, answer: Mapping[str, Any]) -> bool:
+        """Whether the attempt created the endpoint: it was tagged with its run then, and is not older."""
+        with translated():
+            tags = _found(self._client.list_tags, ResourceArn=str(answer["EndpointArn"])) or {}
+        run_id = next((tag["Value"] for tag in tags.get("Tags", ()) if tag["Key"] == RUN_TAG), "")
+        return naming.job_name(run_id, attempt.stage, attempt.number) == attempt.job
 
     def stop(self, ref: JobRef) -> None:
         """See ``ports.Jobs.stop``. An endpoint that is being made or updated cannot be deleted: ask again."""

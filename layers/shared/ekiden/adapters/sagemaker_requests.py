@@ -11,6 +11,7 @@ from ekiden.ports import Deployment, Job
 
 FINGERPRINT = "EKIDEN_FINGERPRINT"
 RUN_ID = "EKIDEN_RUN_ID"
+RUN_TAG = "ekiden:run"
 ML_ROOT = "/opt/ml"
 VOLUME_GB = 30
 
@@ -135,4 +136,4 @@ def _environment(job: Job) -> dict[str, str]:
 
 def tags_of(run_id: str, stage: str) -> list[Any]:
     """Tags of everything that a run makes."""
-    return [{"Key": "ekiden:run", "Value": run_id}, {"Key": "ekiden:stage", "Value": stage}]
+    return [{"Key": RUN_TAG, "Value": run_id}, {"Key": "ekiden:stage", "Value": stage}]
