@@ -50,7 +50,7 @@ def cancelled(
     embedded: Embedded, trained: Trained, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[dict[str, Any], int]:
     """The view of a run that was cancelled during its training, and the pid that trained."""
-    epochs = {"num-epochs": 300, "enable-early-stop": False}
+    epochs = {"num-epochs": 150, "enable-early-stop": False}
     spec = spec_file(tmp_path_factory.mktemp("operated"), trained, "operated", **epochs)
     run_id = embedded.ekiden("run", spec, "--json").json["run_id"]
 

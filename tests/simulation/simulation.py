@@ -58,7 +58,7 @@ class Options:
 
 
 class Simulation:
-    """A deployment of Ekiden. ``begin`` puts work in; ``run`` lets time pass until all is at rest."""
+    """A deployment of Ekiden in virtual time: a ``Workload`` puts work in, ``run`` lets time pass until all rests."""
 
     def __init__(
         self, weather: Weather, seed: int = 0, *, options: Options | None = None, story: Story | None = None
@@ -108,7 +108,7 @@ class Simulation:
         )
 
     def run(self, until: float = HORIZON) -> None:
-        """Let time pass until all work is done, then check what must hold at the end."""
+        """Let time pass until everything has come to rest, or so much is wrong that the rest only follows from it."""
         self._schedule()
         with quiet():
             self.kernel.run(until, lambda: len(self.invariants.violations) > ENOUGH)
