@@ -29,6 +29,7 @@ from typing import Any
 import yaml
 
 from benchmarks.common import Row, write
+from ekiden.contracts.tasks import Task
 from ekiden_cli.movielens import convert
 from ekiden_engine.evaluation import evaluate
 from ekiden_engine.graph import EncodedGraph
@@ -50,6 +51,17 @@ class Measured:
     evaluation: dict[str, Any]
 
     @property
+    def target(self) -> dict[str, Any]:
+        """What it says of the only target."""
+        entry: dict[str, Any] = self.evaluation["targets"][0]
+        return entry
+
+    @property
+    def rmse(self) -> float:
+        """Test RMSE."""
+        return float(self.target["metrics"]["rmse"])
+
+    @property
     def seconds(self) -> float:
         """Processing and training, process starts included."""
         return self.process_seconds + self.train_seconds
@@ -58,7 +70,7 @@ class Measured:
 class Silent:
     """No progress lines for the peer."""
 
-    def epoch(self, step: Step, epochs: int, point: CurvePoint) -> None:
+    def epoch(self, step: Step, epochs: int, metric: str, point: CurvePoint) -> None:
         """Nothing."""
 
     def note(self, message: str) -> None:
@@ -114,7 +126,7 @@ def measure(data: Path, folder: Path, seeds: Sequence[int]) -> tuple[list[Measur
         train_seconds = run_engine("train", train)
         evaluation = json.loads((train / "model/evaluation.json").read_text("utf-8"))
         found.append(Measured(process_seconds, train_seconds, evaluation))
-        print(f"seed {seed}: rmse {evaluation['rmse']:.4f}, {found[-1].seconds:.1f} s", flush=True)
+        print(f"seed {seed}: rmse {found[-1].rmse:.4f}, {found[-1].seconds:.1f} s", flush=True)
     return found, folder / f"process-{seeds[0]}" / "processing/output/processed"
 
 
@@ -123,19 +135,19 @@ def factorization(processed: Path, seeds: Sequence[int]) -> list[float]:
     graph = EncodedGraph.load(processed)
     found = []
     for seed in seeds:
-        fit = make_trainer("mf", {"seed": str(seed)}).fit(graph, graph.targets[0], Silent())
-        rmse = evaluate(graph, graph.targets[0], fit.predictor).metrics.rmse
+        fit = make_trainer("mf", Task.EDGE_REGRESSION, {"seed": str(seed)}).fit(graph, graph.targets[0], Silent())
+        rmse = evaluate(graph, graph.targets[0], fit.predictor).metric.value
         found.append(rmse if rmse is not None else float("nan"))
     return found
 
 
 def rows(measured: Sequence[Measured], mf: Sequence[float]) -> list[Row]:
     """The benchmark's figures: medians over the seeds."""
-    baselines = measured[0].evaluation["baselines"]
+    baselines = measured[0].target["baselines"]
     return [
         Row(
             "test RMSE, MovieLens 100K u1",
-            statistics.median(m.evaluation["rmse"] for m in measured),
+            statistics.median(m.rmse for m in measured),
             "",
             RMSE_GOAL,
             "lower",
@@ -166,11 +178,11 @@ def main() -> int:
         found,
         data="MovieLens 100K, u1.base (80,000 ratings) and u1.test (20,000)",
         seeds=list(SEEDS),
-        hyperparameters=measured[0].evaluation["hyperparameters"],
+        hyperparameters=measured[0].target["hyperparameters"],
         per_seed=[
             {
                 "seed": seed,
-                "rmse": m.evaluation["rmse"],
+                "rmse": m.rmse,
                 "process_seconds": round(m.process_seconds, 2),
                 "train_seconds": round(m.train_seconds, 2),
             }

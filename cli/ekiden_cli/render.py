@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -22,7 +22,14 @@ _STYLE = {
     "RUNNING": "cyan", "STARTING": "cyan", "ACCEPTED": "cyan",
 }  # fmt: skip
 _TAIL = 12  # lines of a failed job's log
-_NAMES = {"global_mean": "global mean", "user_item_bias": "user and item biases"}
+_NAMES = {
+    "user_item_bias": "user and item biases", "majority": "class frequencies",
+    "end_priors": "class priors of both ends", "ease": "EASE", "ials": "iALS",
+}  # fmt: skip
+_FIGURES = {
+    "rmse": "RMSE", "mae": "MAE", "r2": "R²", "accuracy": "accuracy", "f1_macro": "F1", "roc_auc": "ROC AUC",
+    "mrr": "MRR", "hits@10": "hits@10", "recall@20": "recall@20", "ndcg@20": "NDCG@20",
+}  # fmt: skip
 _MARK = {"SUCCEEDED": "✔", "FAILED": "✘", "TIMED_OUT": "✘", "CANCELLED": "■", "PENDING": "·"}
 
 
@@ -128,25 +135,61 @@ def paths_text(run: View) -> Text:
     return Text("\n").join(lines)
 
 
-def evaluation_rows(evaluation: View) -> Iterator[tuple[str, float | None, float | None, float | None]]:
-    """Yield ``(name, RMSE, MAE, R²)`` of the model and of each baseline, from a run's ``evaluation.json``."""
-    yield "model", *_metrics(evaluation)
-    baselines = evaluation.get("baselines") or {}
-    for name, metrics in baselines.items():
-        if isinstance(metrics, Mapping):
-            yield _NAMES.get(str(name), str(name).replace("_", " ")), *_metrics(metrics)
+def evaluation_entries(evaluation: View) -> list[View]:
+    """Return what a run's ``evaluation.json`` says of each target; that of earlier versions is about one."""
+    targets = evaluation.get("targets")
+    if isinstance(targets, list):
+        return [entry for entry in targets if isinstance(entry, Mapping)]
+    return [{**evaluation, "metrics": evaluation}]
 
 
-def evaluation_table(evaluation: View) -> Table:
-    """Return the model beside its baselines: lower RMSE and MAE are better."""
+def evaluation_table(evaluation: View) -> RenderableType:
+    """Return the model beside its baselines, a table for each target."""
+    entries = evaluation_entries(evaluation)
+    tables: list[RenderableType] = []
+    for entry in entries:
+        tables += [Text()] if tables else []
+        tables.append(target_table(entry, named=len(entries) > 1))
+    return Group(*tables)
+
+
+def target_table(entry: View, *, named: bool = False) -> Table:
+    """Return one target's figures: the model's in the first row, then the baselines'."""
+    target = entry.get("target") or {}
+    columns = _columns(entry)
+    rows = f"on the {entry.get('evaluated_on', 'test')} {_rows(str(target.get('task', '')))}"
     table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0))
-    table.add_column(f"on the {evaluation.get('evaluated_on', 'test')} edges")
-    for title in ("RMSE", "MAE", "R²"):
-        table.add_column(title, justify="right")
-    for number, (name, *metrics) in enumerate(evaluation_rows(evaluation)):
-        cells = ["" if value is None else f"{value:.4f}" for value in metrics]
-        table.add_row(name, *cells, style="bold" if number == 0 else "dim")
+    table.add_column(Text(f"{target.get('name')}, {rows}" if named else rows))
+    for name in columns:
+        table.add_column(_FIGURES[name], justify="right")
+    baselines = {name: found for name, found in (entry.get("baselines") or {}).items() if isinstance(found, Mapping)}
+    table.add_row("model", *_cells(entry.get("metrics"), columns), style="bold")
+    for name, found in baselines.items():
+        table.add_row(_NAMES.get(str(name), str(name).replace("_", " ")), *_cells(found, columns), style="dim")
     return table
+
+
+def _columns(entry: View) -> tuple[str, ...]:
+    """Return the figures of the target's task; the one that stands for the model is first."""
+    metrics = entry.get("metrics") or {}
+    if "mrr" in metrics:
+        return ("mrr", "hits@10", "recall@20", "ndcg@20")
+    if "roc_auc" not in metrics:
+        return ("rmse", "mae", "r2")
+    first = str((entry.get("metric") or {}).get("name"))
+    return tuple(sorted(("accuracy", "f1_macro", "roc_auc"), key=lambda name: name != first))
+
+
+def _rows(task: str) -> str:
+    if task == "link_prediction":
+        return "links"
+    return "nodes" if task.startswith("node_") else "edges"
+
+
+def _cells(values: Any, columns: tuple[str, ...]) -> list[str]:
+    found = values if isinstance(values, Mapping) else {}
+    numbers = (found.get(name) for name in columns)
+    return [f"{number:.4f}" if isinstance(number, int | float) else "" for number in numbers]
 
 
 def runs_table(runs: list[View]) -> Table:
@@ -225,11 +268,3 @@ def scores_text(view: View) -> Text:
     if error := view.get("error"):
         text.append(f"\n{error.get('code')}: {error.get('message')}", style="bold red")
     return text
-
-
-def _metrics(values: Any) -> tuple[float | None, float | None, float | None]:
-    def number(name: str) -> float | None:
-        value = values.get(name)
-        return float(value) if isinstance(value, int | float) else None
-
-    return number("rmse"), number("mae"), number("r2")

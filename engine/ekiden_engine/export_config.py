@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Final
 
 from ekiden.contracts.spec import Feature, PipelineSpec, Target
 from ekiden.contracts.training_data import (
@@ -18,6 +19,7 @@ from ekiden.contracts.training_data import (
     TrainingDataConfiguration,
 )
 from ekiden_engine.errors import BadData, quoted
+from ekiden_engine.features.vectors_file import VECTORS_FOLDER
 from ekiden_engine.graph_stats import EdgeType, PropertyStats, TypeStats, edge_text
 from ekiden_engine.gremlin_csv import ValueType
 
@@ -26,6 +28,9 @@ SPLITS_FOLDER = "splits"
 
 VALUE_SEPARATOR = ";"
 """Between the values of a set or list, in Gremlin CSV and in what Neptune-Export writes."""
+
+SEPARABLE: Final = ("auto", "category", "none", "numerical")
+"""Types of features that take several values in a cell."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,9 +129,10 @@ def _named(features: Iterable[Feature], stats: TypeStats) -> tuple[FeatureConfig
     configured = []
     for feature in features:
         options = feature.model_dump(exclude={"node", "edge", "property", "type"}, exclude_none=True)
-        multiple = stats.properties[feature.property].multiple
-        if multiple and feature.type in ("category", "numerical"):
+        if stats.properties[feature.property].multiple and feature.type in SEPARABLE:
             options.setdefault("separator", VALUE_SEPARATOR)
+        if "vectors" in options:
+            options["vectors"] = f"{VECTORS_FOLDER}/{options['vectors']}"
         name = feature.property
         configured.append(FeatureConfig.model_validate({"feature": (name, name, feature.type), **options}))
     return tuple(configured)
@@ -139,24 +145,30 @@ def _inferred(named: Iterable[Feature], stats: TypeStats, label: str, warnings: 
         if name in taken:
             continue
         feature = _infer(name, found)
-        if feature is None:
-            warnings.append(
-                f"{label[:80]}.{name[:80]} ({found.type}) is not used: only single-valued numbers and dates "
-                "become features by themselves; name it under features to use it"
-            )
-        else:
+        if feature is not None:
             configured.append(feature)
+            continue
+        what = "text becomes no feature by itself; name it under features to use it (type: auto chooses the encoding)"
+        if found.type is ValueType.DATE:
+            what = "several dates in a cell are no feature"
+        warnings.append(f"{label[:80]}.{name[:80]} ({found.type}) is not used: {what}")
     return tuple(configured)
 
 
 def _infer(name: str, found: PropertyStats) -> FeatureConfig | None:
-    """Neptune-Export's inference, as far as its outcome is a type that we encode."""
-    if found.multiple:
-        return None
-    if found.type.is_number:
-        return FeatureConfig(feature=(name, name, "numerical"), norm="min-max", imputer="median")
+    """Neptune-Export's inference, but for single-valued text, which it makes `auto` too: names, addresses and links
+    would each cost a model a hundred columns."""
+    separator = VALUE_SEPARATOR if found.multiple else None
     if found.type is ValueType.DATE:
+        if found.multiple:
+            return None
         return FeatureConfig(feature=(name, name, "datetime"), datetime_parts=DATETIME_PARTS)
+    if found.type.is_number and not found.multiple:
+        return FeatureConfig(feature=(name, name, "numerical"), norm="min-max", imputer="median")
+    if found.type.is_number:
+        return FeatureConfig(feature=(name, name, "auto"), imputer="median", separator=separator)
+    if found.multiple or found.type is ValueType.BOOLEAN:
+        return FeatureConfig(feature=(name, name, "auto"), separator=separator)
     return None
 
 

@@ -7,7 +7,7 @@ test.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TypeVar
@@ -20,7 +20,7 @@ from ekiden.contracts.hyperparameters import HYPERPARAMETERS, as_text
 from ekiden.contracts.spec import PipelineSpec
 from ekiden.contracts.training_data import EdgeFileConfig, FeatureConfig, LabelConfig, NodeFileConfig
 from ekiden_engine.errors import BadData, quoted
-from ekiden_engine.features import SUPPORTED, FeatureBook, FittedEncoder, fit_encoder
+from ekiden_engine.features import FeatureBook, FittedEncoder, UnusableColumn, fit_encoder
 from ekiden_engine.features.encoders import EdgeEncoders, side_by_side
 from ekiden_engine.graph import FEATURES_FILE, EdgeSet, EncodedGraph, NodeSet, Split, SplitArray, Target
 from ekiden_engine.graph_stats import edge_text
@@ -46,9 +46,8 @@ from ekiden_engine.splits import (
     split_by_rate,
 )
 
-SKIPPED: Final = ("auto",)
-"""Feature types that Neptune-Export writes by itself for what nobody named: left out, with a line in the
-log."""
+ON_EDGES: Final = ("numerical", "category", "bucket_numerical", "datetime", "none")
+"""Types that features of edges may have: text would take gigabytes on many edges, and no model looks at it."""
 
 FileT = TypeVar("FileT", NodeFileConfig, EdgeFileConfig)
 KeyT = TypeVar("KeyT", bound=Hashable)
@@ -129,18 +128,13 @@ def _check_labels(nodes: Iterable[NodeFileConfig], edges: Iterable[EdgeFileConfi
         raise BadData(code, f"the configuration names {len(wanted)} labels; it needs exactly one, on an edge type")
 
 
-def _features(files: Iterable[NodeFileConfig | EdgeFileConfig], type_name: str) -> tuple[FeatureConfig, ...]:
-    """Features of all files of a type, each once, without those that are to be skipped."""
+def _features(files: Sequence[NodeFileConfig | EdgeFileConfig], type_name: str) -> tuple[FeatureConfig, ...]:
+    """Features of all files of a type, each once; of edges, those that are `ON_EDGES`."""
+    on_edges = any(isinstance(file, EdgeFileConfig) for file in files)
     features = []
     for feature in dict.fromkeys(f for file in files for f in file.features):
-        if feature.kind in SKIPPED:
-            log(f"note: {type_name}.{feature.column}: type {feature.kind} is not supported and left out")
-        elif feature.kind not in SUPPORTED:
-            raise BadData(
-                "UNSUPPORTED_FEATURE",
-                f"{type_name[:100]}.{feature.column[:100]}: feature type {feature.kind} is not supported; "
-                f"use one of {', '.join(SUPPORTED)}",
-            )
+        if on_edges and feature.kind not in ON_EDGES:
+            log(f"note: {type_name}.{feature.column}: type {feature.kind} is left out on edges")
         else:
             features.append(feature)
     return tuple(features)
@@ -208,24 +202,34 @@ def _encode(
     for feature in features:
         values = columns[feature.column]
         try:
-            encoder = _fit(feature, values, fitted_rows)
+            encoder = _fit(feature, values, fitted_rows, _export_folder(rows))
             blocks.append(encoder.transform(values))
         except BadValue as bad:
             place = names[1].get(feature.column, "not named in the spec, used by itself")
             name = f"{names[0][:120]}.{feature.column[:80]} ({place})"
             raise rows.bad_data(bad, name, owner(bad.row)) from None
+        except UnusableColumn as error:
+            place = names[1].get(feature.column, "not named in the spec, used by itself")
+            raise BadData(error.code, f"{names[0][:120]}.{feature.column[:80]} ({place}): {error.problem}") from None
         encoders.append(encoder)
     columns_made = tuple(name for encoder in encoders for name in encoder.names)
     return _Encoded(side_by_side(blocks, count), columns_made, tuple(encoders))
 
 
-def _fit(feature: FeatureConfig, values: pa.ChunkedArray, fitted_rows: npt.NDArray[np.int64] | None) -> FittedEncoder:
+def _fit(
+    feature: FeatureConfig, values: pa.ChunkedArray, fitted_rows: npt.NDArray[np.int64] | None, folder: Path
+) -> FittedEncoder:
     if fitted_rows is None:
-        return fit_encoder(feature, values)
+        return fit_encoder(feature, values, folder=folder)
     try:
-        return fit_encoder(feature, values.take(pa.array(fitted_rows)))
+        return fit_encoder(feature, values.take(pa.array(fitted_rows)), folder=folder)
     except BadValue as bad:
         raise BadValue(int(fitted_rows[bad.row]), bad.value, bad.problem, bad.code) from None
+
+
+def _export_folder(rows: Rows) -> Path:
+    """The export: the path of one of its files is that folder and the file's name."""
+    return rows.paths[0].parents[len(Path(rows.names[0]).parts) - 1]
 
 
 def _split(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,10 +23,8 @@ from ekiden_engine.csv_stream import gathered, line_of, read_header, stream_csv
 from ekiden_engine.errors import BadData, quoted
 from ekiden_engine.graph import NodeSet
 from ekiden_engine.mapping import to_indices
-from ekiden_engine.numbers import BadValue, to_float64
-
-LARGEST_LABEL = 1e30
-"""Training computes in float32, whose sums overflow not far above."""
+from ekiden_engine.numbers import BadValue
+from ekiden_engine.process_labels import LabelColumn
 
 
 def read_configuration(folder: Path) -> TrainingDataConfiguration:
@@ -70,7 +68,7 @@ class Rows:
 
 @dataclass(frozen=True, slots=True)
 class NodeTable:
-    """Nodes of one type: ids, and the columns that features need, as strings."""
+    """Nodes of one type: ids, and the columns that features and labels need, as strings."""
 
     ids: pa.StringArray
     columns: pa.Table
@@ -79,18 +77,25 @@ class NodeTable:
 
 @dataclass(frozen=True, slots=True)
 class EdgeTable:
-    """Edges of one type: node indices int32 [E], the columns that features need, and labels (NaN: none)."""
+    """Edges of one type: node indices int32 [E], and the columns that features need, as strings."""
 
     source: npt.NDArray[np.int32]
     dest: npt.NDArray[np.int32]
     columns: pa.Table
-    labels: dict[str, npt.NDArray[np.float32]]
     rows: Rows
 
 
-def read_nodes(folder: Path, files: Sequence[NodeFileConfig], features: Iterable[FeatureConfig]) -> NodeTable:
-    """Read all files of one node type. Raises `BadData` (also DUPLICATE_ID, MISSING_VALUE, EMPTY_GRAPH)."""
-    columns = list(dict.fromkeys(f.column for f in features))
+def read_nodes(
+    folder: Path,
+    files: Sequence[NodeFileConfig],
+    features: Iterable[FeatureConfig],
+    labels: Mapping[str, LabelColumn],
+) -> NodeTable:
+    """Read all files of one node type; `labels`, by column, are filled.
+
+    Raises `BadData` (also DUPLICATE_ID, MISSING_VALUE, EMPTY_GRAPH, NOT_A_NUMBER for labels).
+    """
+    columns = list(dict.fromkeys([*(f.column for f in features), *labels]))
     tables, starts = [], []
     count = 0
     for file in files:
@@ -103,6 +108,8 @@ def read_nodes(folder: Path, files: Sequence[NodeFileConfig], features: Iterable
         raise BadData("EMPTY_GRAPH", f"node type {quoted(label)} has no rows in {files[0].file_name}")
     joined = pa.concat_tables(tables)
     ids, rows = joined["\0id"], _rows(folder, files, starts)
+    for column, found in labels.items():
+        _append(found, joined[column], f"{label[:120]}.{column[:80]}", rows)
     if ids.null_count:
         row = ids.is_null().index(True).as_py()
         raise BadData("MISSING_VALUE", f"{rows.at(row)}: {files[0].node[0]} is empty")
@@ -119,11 +126,11 @@ def read_edges(
     folder: Path,
     files: Sequence[EdgeFileConfig],
     features: Iterable[FeatureConfig],
-    label_columns: Sequence[str],
+    labels: Mapping[str, LabelColumn],
     ends: tuple[NodeSet, NodeSet],
 ) -> EdgeTable:
     """Read all files of one edge type, some rows at a time, and look the ends up in `ends` (source,
-    destination).
+    destination); `labels`, by column, are filled.
 
     Raises `BadData` (also DANGLING_EDGE, NOT_A_NUMBER for labels).
     """
@@ -132,13 +139,12 @@ def read_edges(
     sources: list[npt.NDArray[np.int32]] = [np.empty(0, np.int32)]
     dests: list[npt.NDArray[np.int32]] = [np.empty(0, np.int32)]
     kept: list[pa.Table] = []
-    labels: dict[str, list[npt.NDArray[np.float32]]] = {c: [np.empty(0, np.float32)] for c in label_columns}
     count = 0
-    names = ["\0from", "\0to", *columns, *(f"\0{c}" for c in label_columns)]
+    names = ["\0from", "\0to", *columns, *(f"\0{c}" for c in labels)]
     for index, file in enumerate(files):
         starts.append(count)
         rows = _rows(folder, files[: index + 1], starts)
-        wanted = [file.source[0], file.dest[0], *columns, *label_columns]
+        wanted = [file.source[0], file.dest[0], *columns, *labels]
         for table in gathered(_stream(folder, file, wanted), max(map(len, ends)) // 2):
             # A property may be label and feature input at once: columns are told apart by position.
             part = pa.Table.from_arrays([table[c] for c in wanted], names=names)
@@ -147,29 +153,23 @@ def read_edges(
             sources.append(source)
             dests.append(dest)
             kept.append(part.select(columns))
-            for column in label_columns:
-                named = f"{'-'.join(file.edge_type)[:120]}.{column[:80]} (targets[0] of the spec)"
-                labels[column].append(_labels(part[f"\0{column}"], named, count, rows))
+            for column, found in labels.items():
+                _append(found, part[f"\0{column}"], f"{'-'.join(file.edge_type)[:120]}.{column[:80]}", rows)
             count += table.num_rows
     empty = pa.table({c: pa.array([], pa.string()) for c in columns})
     return EdgeTable(
         np.concatenate(sources),
         np.concatenate(dests),
         pa.concat_tables(kept) if kept else empty,
-        {column: np.concatenate(parts) for column, parts in labels.items()},
         _rows(folder, files, starts),
     )
 
 
-def _labels(values: pa.ChunkedArray, name: str, start: int, rows: Rows) -> npt.NDArray[np.float32]:
+def _append(label: LabelColumn, values: pa.ChunkedArray, name: str, rows: Rows) -> None:
     try:
-        numbers = to_float64(values)
-        if (large := np.abs(numbers) > LARGEST_LABEL).any():
-            row = int(large.argmax())
-            raise BadValue(row, values[row].as_py(), f"too large to learn from (at most {LARGEST_LABEL:g})")
-        return numbers.astype(np.float32)
+        label.append(values)
     except BadValue as bad:
-        raise rows.bad_data(BadValue(start + bad.row, bad.value, bad.problem, bad.code), name) from None
+        raise rows.bad_data(bad, f"{name} (a target of the spec)") from None
 
 
 def _check_ends(

@@ -1,50 +1,63 @@
-"""The report's charts: learning curve, predictions per rating, error by degree, timeline of the stages."""
+"""The report's charts: learning curve, predictions per actual value, timeline of the stages."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 
+from ekiden_engine.evaluation_words import figure_name
 from ekiden_engine.models.base import Curve, FloatArray
 from ekiden_engine.report_svg import BOTTOM, TOP, Plot, number, ticks
 from ekiden_engine.report_timeline import StageSpan
 
 MAX_VIOLINS = 10
 KDE_POINTS = 64
-FEW = 30
-"""An error over fewer edges than this is drawn hollow: it says little."""
+ERRORS = frozenset({"rmse", "mae"})
+"""Metrics for which a curve's training values are in the same units as the validation values."""
 MIN_VIOLIN = 5
 """Fewer predictions than this are drawn as dots: a density of three points is fiction."""
 
 
-def learning_curve(curves: Sequence[Curve], bias_rmse: float | None) -> str:
-    """Training and validation RMSE per epoch of the kept members; a dot where each was best."""
+def learning_curve(curves: Sequence[Curve], level: float | None = None) -> str:
+    """The validation metric per epoch of the kept members, a dot where each was best; `level`: a baseline's value.
+
+    Training errors are drawn in the same units; a training loss, in units of its own, is drawn to its own scale.
+    """
     kept = [c for c in curves if c.kept and c.points]
-    values = [v for c in kept for p in c.points for v in (p.train_rmse, p.valid_rmse)]
-    values += [] if bias_rmse is None else [bias_rmse]
     if not kept:
         return ""
+    errors = all(c.metric in ERRORS for c in kept)
+    values = [v for c in kept for p in c.points for v in ((p.train, p.valid) if errors else (p.valid,))]
+    values = [v for v in (*values, *([] if level is None else [level])) if math.isfinite(v)] or [0.0]
     pad = (max(values) - min(values)) * 0.06 or 0.01
-    last = max(len(c.points) for c in kept)
-    plot = Plot((1, max(last, 2)), (max(min(values) - pad, 0.0), max(values) + pad))  # an error is never below 0
-    plot.y_axis("RMSE")
+    last = max(c.points[-1].epoch for c in kept)
+    low, high = max(min(values) - pad, 0.0), max(values) + pad  # neither an error nor a score is ever below 0
+    plot = Plot((1, max(last, 2)), (low, high))
+    name = figure_name(kept[0].metric)
+    plot.y_axis(name)
     plot.x_axis("epoch", whole=True)
-    if bias_rmse is not None:
-        plot.level(bias_rmse, "line base dashed")
-        plot.text(max(last, 2), bias_rmse, "user and item biases (held-out edges)", "note end", rise=5)
+    if level is not None:
+        plot.level(level, "line base dashed")
     for curve in kept:
-        plot.line([(p.epoch, p.train_rmse) for p in curve.points], "line b thin")
+        plot.line(_finite([(p.epoch, p.train) for p in curve.points], None if errors else (low, high)), "line b thin")
     for curve in kept:
-        plot.line([(p.epoch, p.valid_rmse) for p in curve.points], "line a")
-        plot.dot(
-            curve.best_epoch,
-            curve.best_valid_rmse,
-            "fill-a ring",
-            f"seed {curve.seed}: best at epoch {curve.best_epoch}, valid RMSE {curve.best_valid_rmse:.4f}",
-        )
-    return plot.svg("Learning curve: training and validation RMSE per epoch")
+        plot.line(_finite([(p.epoch, p.valid) for p in curve.points]), "line a")
+        title = f"seed {curve.seed}: best at epoch {curve.best_epoch}, valid {name} {curve.best_valid:.4f}"
+        if math.isfinite(curve.best_valid):
+            plot.dot(curve.points[curve.best_epoch - 1].epoch, curve.best_valid, "fill-a ring", title)
+    return plot.svg(f"Learning curve: training and validation {name} per epoch")
+
+
+def _finite(points: list[tuple[float, float]], scale: tuple[float, float] | None = None) -> list[tuple[float, float]]:
+    """The points that can be drawn; `scale`: stretched so that they fill the range."""
+    drawn = [(x, y) for x, y in points if math.isfinite(y)]
+    if scale is None or not drawn:
+        return drawn
+    low, high = min(y for _, y in drawn), max(y for _, y in drawn)
+    span = (high - low) or 1.0
+    return [(x, scale[0] + (0.04 + 0.92 * (y - low) / span) * (scale[1] - scale[0])) for x, y in drawn]
 
 
 def violins(actual: FloatArray, predicted: FloatArray) -> str:
@@ -69,36 +82,9 @@ def violins(actual: FloatArray, predicted: FloatArray) -> str:
             for value in values[:MIN_VIOLIN]:
                 plot.dot(i, float(value), "fill-a", radius=2)
         plot.line([(i - 0.42, centre), (i + 0.42, centre)], "line b")
-        title = f"actual {label}: median prediction {median:.3g}, {len(values):,} edges"
+        title = f"actual {label}: median prediction {median:.3g}, {len(values):,} rows"
         plot.dot(i, median, "fill-card ring-a", title, radius=3.5)
     return plot.svg("Distribution of predictions for each actual value")
-
-
-def degree_error(degree: npt.NDArray[np.int64], errors: dict[str, FloatArray], end: str) -> str:
-    """RMSE by the number of training edges of one end point, in buckets that double; `errors` in label units,
-    the model's first."""
-    bucket = np.where(degree > 0, np.floor(np.log2(np.maximum(degree, 1))).astype(np.int64) + 1, 0)
-    present = np.unique(bucket)
-    if not len(present):
-        return ""
-    series = {
-        name: [(i, float(np.sqrt(np.mean(error[bucket == b] ** 2)))) for i, b in enumerate(present)]
-        for name, error in errors.items()
-    }
-    values = [y for points in series.values() for _, y in points]
-    plot = Plot((-0.5, len(present) - 0.5), (0, max(values) * 1.08 or 1.0))
-    plot.y_axis("RMSE")
-    step = max(1, -(-len(present) // 6))
-    marks = [(float(i), _bucket_name(int(b))) for i, b in enumerate(present) if i % step == 0]
-    plot.x_axis(f"training edges of the {end}", marks)
-    for css, (name, points) in reversed(list(zip(("a", "base"), series.items(), strict=False))):
-        plot.line(points, f"line {css}")
-        for (i, value), b in zip(points, present, strict=True):
-            count = int((bucket == b).sum())
-            title = f"{name}: RMSE {value:.4f} on {count:,} edges ({_bucket_name(int(b))} training edges)"
-            few = f"fill-card ring-{css}" if count < FEW else f"fill-{css}"
-            plot.dot(i, value, few, title, radius=3 if count < FEW else 4)
-    return plot.svg(f"Error by number of training edges of the {end}")
 
 
 def timeline(spans: Sequence[StageSpan]) -> str:
@@ -166,9 +152,3 @@ def _density(values: FloatArray) -> tuple[list[float], list[float]]:
     at = np.linspace(float(values.min()), float(values.max()), KDE_POINTS)
     density = np.exp(-0.5 * ((at[:, None] - values[None, :]) / bandwidth) ** 2).sum(1)
     return at.tolist(), (density / density.max()).tolist()
-
-
-def _bucket_name(bucket: int) -> str:
-    if bucket <= 1:
-        return str(bucket)
-    return f"{2 ** (bucket - 1)}-{2**bucket - 1}" if bucket < 8 else f"{2 ** (bucket - 1)}+"

@@ -29,12 +29,17 @@ main { max-width: 1040px; margin: 0 auto; padding: clamp(20px, 5vw, 56px) clamp(
 header { margin-bottom: 28px; }
 .kicker { margin: 0; color: var(--soft); font-size: .875rem; overflow-wrap: anywhere; }
 h1 { margin: 2px 0 0; font-size: 1.5rem; line-height: 1.25; letter-spacing: -.01em; overflow-wrap: anywhere; }
-h2 { margin: 0; font-size: 1rem; line-height: 1.35; overflow-wrap: anywhere; }
+h2 { margin: 2px 0 0; font-size: 1.25rem; line-height: 1.3; letter-spacing: -.005em; overflow-wrap: anywhere; }
+h3 { margin: 0; font-size: 1rem; line-height: 1.35; overflow-wrap: anywhere; }
+article { margin-top: 44px; }
+article header { margin-bottom: 16px; }
+a { color: var(--a); }
 .card, figure, section {
   background: var(--card); border: 1px solid var(--line); border-radius: 12px; padding: 20px; margin: 0; min-width: 0;
 }
-.top { display: grid; gap: 20px 40px; grid-template-columns: repeat(auto-fit, minmax(min(100%, 300px), 1fr)); }
-.top > div { align-self: center; }
+.top { display: grid; gap: 20px 40px; }
+@media (min-width: 760px) { .top { grid-template-columns: minmax(0, 5fr) minmax(0, 6fr); } }
+.top > div { align-self: center; min-width: 0; }
 .big { margin: 0; color: var(--soft); font-size: 1rem; }
 .big span { color: var(--ink); font-size: clamp(2.75rem, 9vw, 4rem); font-weight: 650;
   letter-spacing: -.03em; line-height: 1; }
@@ -42,6 +47,15 @@ h2 { margin: 0; font-size: 1rem; line-height: 1.35; overflow-wrap: anywhere; }
 .warn { color: var(--bad); }
 .grid { display: grid; gap: 16px; margin-top: 16px;
   grid-template-columns: repeat(auto-fit, minmax(min(100%, 400px), 1fr)); }
+.stack { display: grid; gap: 16px; margin-top: 16px; }
+.stack:empty { display: none; }
+.scroll { overflow-x: auto; }
+.columns th, .columns td { padding-right: 0; white-space: nowrap; }
+.columns tbody th, .columns tbody td { overflow-wrap: normal; }
+.columns thead th { text-align: right; padding-left: 12px; border-top: 0; font-size: .8125rem; }
+.columns thead th:first-child { text-align: left; padding-left: 0; }
+.columns tbody tr:first-child > * { border-top: 1px solid var(--line); }
+.note { margin: 8px 0 0; color: var(--soft); font-size: .8125rem; }
 .facts { columns: 400px; column-gap: 16px; margin-top: 16px; }
 .facts > * { break-inside: avoid; margin-bottom: 16px; }
 table { width: 100%; border-collapse: collapse; font-size: .875rem; }
@@ -50,12 +64,11 @@ th, td { padding: 6px 0 6px 12px; text-align: right; vertical-align: baseline; b
 th { padding-left: 0; text-align: left; font-weight: 400; color: var(--soft); overflow-wrap: anywhere; }
 td { overflow-wrap: anywhere; }
 tr:first-child > th, tr:first-child > td { border-top: 0; }
-.compare thead th { text-align: right; padding-left: 12px; border: 0; font-size: .8125rem; }
+.compare thead th { text-align: right; white-space: nowrap; padding-left: 12px; border: 0; font-size: .8125rem; }
 .compare tbody tr:first-child > * { border-top: 1px solid var(--line); color: var(--ink); font-weight: 600; }
 .compare td { white-space: nowrap; }
-.compare .bar { width: 26%; }
-.compare .bar i { display: block; height: 10px; border-radius: 3px; }
-@media (max-width: 460px) { .compare .bar { display: none; } }
+.compare tbody th { min-width: 8em; overflow-wrap: normal; }
+.compare .bar { display: block; height: 6px; margin: 4px 0 3px; border-radius: 3px; }
 figcaption { margin-top: 8px; color: var(--soft); font-size: .8125rem; text-wrap: pretty; }
 .legend:empty { display: none; }
 .legend { display: flex; flex-wrap: wrap; gap: 2px 16px; margin: 4px 0 8px; color: var(--soft); font-size: .8125rem; }
@@ -68,6 +81,8 @@ svg .mid { text-anchor: middle; }
 svg .end { text-anchor: end; }
 svg .note { font-size: 12.5px; }
 svg .strong { fill: var(--ink); }
+svg .on-fill { fill: var(--card); }
+svg .cell { stroke: var(--line); stroke-width: .5; }
 svg .rule { stroke: var(--line); fill: none; }
 svg .axis { stroke: var(--soft); fill: none; }
 .line { fill: none; stroke-width: 2; stroke-linejoin: round; stroke-linecap: round; }
@@ -88,9 +103,9 @@ svg .axis { stroke: var(--soft); fill: none; }
 <body>
 <main>
 <header><p class="kicker">$kicker</p><h1>$title</h1></header>
-<div class="card top"><div>$headline</div><div>$comparison</div></div>
-<div class="grid">$figures</div>
-<div class="facts">$tables</div>
+$summary
+$targets
+<article><header><h2>The run</h2></header><div class="facts">$run</div></article>
 <footer>$foot</footer>
 </main>
 </body>

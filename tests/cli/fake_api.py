@@ -25,13 +25,26 @@ from ekiden.contracts.spec import SpecError, parse_spec
 BEGAN = datetime(2026, 11, 20, 10, 0, 0, tzinfo=UTC)
 STAGES = ("export", "process", "train", "deploy")
 BASE = "/_aws/execute-api/abc123/$default"
-EVALUATION = {
+EVALUATION_V1 = {
     "evaluated_on": "test", "rmse": 0.9012, "mae": 0.7101, "r2": 0.41, "counts": {"train": 8, "valid": 1, "test": 1},
     "baselines": {
         "global_mean": {"rmse": 1.1499, "mae": 0.95, "r2": 0.0},
         "user_item_bias": {"rmse": 0.9891, "mae": 0.78, "r2": 0.26},
     },
 }  # fmt: skip
+"""What runs of the first version left."""
+EVALUATION = {
+    "version": "ekiden.evaluation.v2",
+    "targets": [
+        {
+            "target": {"name": "user-rated-movie.rating", "task": "edge_regression"},
+            "evaluated_on": "test",
+            "metric": {"name": "rmse", "value": 0.9012, "higher_is_better": False},
+            "metrics": {"rmse": 0.9012, "mae": 0.7101, "r2": 0.41, "count": 1},
+            "baselines": EVALUATION_V1["baselines"],
+        }
+    ],
+}
 
 
 class FakeApi:

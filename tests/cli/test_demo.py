@@ -83,7 +83,7 @@ def test_the_demo_goes_from_graph_to_predictions(
     assert (cloud / "demo" / "report.html").read_bytes() == b'{"rmse": 1}'
     if as_json:
         document = json.loads(result.stdout)
-        assert document["evaluation"]["rmse"] == 0.9012
+        assert document["evaluation"]["targets"][0]["metrics"]["rmse"] == 0.9012
         assert document["predictions"][-1]["status"] == "fallback_source"
         assert len(document["seconds"]) == 6
     else:

@@ -199,6 +199,25 @@ def test_logs_are_read_stream_by_stream_to_the_end(aws: Aws) -> None:
     assert [line.message for line in logs.tail(JobKind.PROCESSING, "other-export-1", 5)] == ["not ours"]
 
 
+def test_a_tuning_jobs_log_is_that_of_all_its_training_jobs_and_of_no_others(aws: Aws) -> None:
+    group = "/aws/sagemaker/TrainingJobs"
+    for number in range(1, 61):  # more than CloudWatch names in one answer
+        write_log(aws, group, f"abc-train-1-{number:03d}-0123abcd/algo-1-1", [f"trial {number}"])
+    write_log(aws, group, "abc-train-10-001-0123abcd/algo-1-1", ["another attempt's"])
+    logs = CloudWatchJobLogs(aws.client("logs"))
+
+    seen: list[str] = []
+    token: str | None = None
+    for _ in range(70):
+        page, token = logs.read(JobKind.TUNING, "abc-train-1", 10, token)
+        seen += [line.message for line in page]
+        if token is None:
+            break
+
+    assert seen == [f"trial {number}" for number in range(1, 61)]
+    assert len(logs.tail(JobKind.TUNING, "abc-train-1", 5)) == 1
+
+
 @pytest.mark.parametrize("token", ["x|y", "|", "-1|", "٣|", "9999999|"])
 def test_a_log_token_that_is_none_of_ours_is_refused(aws: Aws, token: str) -> None:
     with pytest.raises(ContractViolation, match="next_token"):

@@ -16,6 +16,8 @@ def run() -> int:
     (file,) = [*ROOT.glob("processing/input/graph/behaviour"), *ROOT.glob("input/data/graph/behaviour")]
     behaviour = file.read_text()
     print(f"told to {behaviour}", flush=True)
+    if behaviour == "succeed":
+        print("objective 0.5 (rmse, validation)", flush=True)
     if behaviour == "wait":
         time.sleep(60)
     code = {"succeed": 0, "reject": 65, "stumble": 75, "crash": 1}[behaviour]

@@ -175,6 +175,7 @@ EXPECTED = {
     "aws.sagemaker/SageMakerEndpointStateChange.v1.json": ["JobEventsRule"],
     "aws.sagemaker/SageMakerProcessingJobStateChange.v1.json": ["JobEventsRule"],
     "aws.sagemaker/SageMakerTrainingJobStateChange.v1.json": ["JobEventsRule"],
+    "aws.sagemaker/SageMakerHyperParameterTuningJobStateChange.v1.json": ["JobEventsRule"],
     "ekiden.ledger/StageReady.v1.json": ["TrainWorkRule"],
     "ekiden.ledger/ScoresRequested.v1.json": ["ScoresRequestedRule"],
 }

@@ -9,6 +9,7 @@ import sys
 import time
 import uuid
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Protocol
@@ -21,11 +22,12 @@ from ekiden.adapters.aws_io import SageMakerEndpoints
 from ekiden.adapters.cloudwatch_logs import CloudWatchJobLogs
 from ekiden.adapters.sagemaker_jobs import SageMakerJobs
 from ekiden.adapters.sagemaker_requests import SageMakerSettings
+from ekiden.contracts.hpo_metric import OBJECTIVE, OBJECTIVE_REGEX
 from ekiden.domain import naming
-from ekiden.domain.model import KIND_OF_STAGE, Attempt, AttemptStatus, Failure, JobKind, JobRef, Stage
+from ekiden.domain.model import Attempt, AttemptStatus, Failure, JobKind, JobRef, Stage
 from ekiden.domain.transitions import JobStatus
 from ekiden.errors import ContractViolation, DependencyUnavailable, NotFound, StageRejected
-from ekiden.ports import Deployment, Job, JobReport, Jobs
+from ekiden.ports import Deployment, Job, JobReport, Jobs, Range, Tuning
 from ekiden_local import daemon
 from ekiden_local.state import session_env
 from tests.fakes import NOW, FakeClock, FakeJobs
@@ -213,7 +215,7 @@ def attempt(job: Job | Deployment, status: AttemptStatus = AttemptStatus.RUNNING
         stage=stage,
         number=1,
         job=job.name,
-        ref=JobRef(KIND_OF_STAGE[stage], name),
+        ref=JobRef(job.kind if isinstance(job, Job) else JobKind.ENDPOINT, name),
         status=status,
         created_at=NOW,
         deadline=NOW + timedelta(hours=1),
@@ -222,10 +224,23 @@ def attempt(job: Job | Deployment, status: AttemptStatus = AttemptStatus.RUNNING
     )
 
 
-@pytest.mark.parametrize("stage", [Stage.EXPORT, Stage.TRAIN])
+SEARCH = Tuning(
+    ranges=(Range("lr", "continuous", "0.001", "0.1", logarithmic=True), Range("layers", "integer", "1", "3")),
+    objective=OBJECTIVE,
+    maximize=False,
+    metrics={OBJECTIVE: OBJECTIVE_REGEX},
+    jobs=2,
+    parallel=2,
+    max_seconds=120,
+)
+
+
+@pytest.mark.parametrize("kind", [JobKind.PROCESSING, JobKind.TRAINING, JobKind.TUNING])
 @pytest.mark.parametrize("behaviour", list(BEHAVIOURS))
-def test_a_job_ends_as_it_ends_and_says_why(platform: Platform, stage: Stage, behaviour: str) -> None:
-    asked = job(platform, behaviour, stage)
+def test_a_job_ends_as_it_ends_and_says_why(platform: Platform, kind: JobKind, behaviour: str) -> None:
+    stage = Stage.EXPORT if kind is JobKind.PROCESSING else Stage.TRAIN
+    asked = job(platform, behaviour, stage, tuning=SEARCH if kind is JobKind.TUNING else None)
+    assert asked.kind is kind
     assert platform.jobs.describe(attempt(asked)) is None
 
     platform.jobs.start(asked)
@@ -235,6 +250,29 @@ def test_a_job_ends_as_it_ends_and_says_why(platform: Platform, stage: Stage, be
     assert report.started_at is not None
     assert report.ended_at is not None
     assert report.ended_at >= report.started_at
+    # AND a search that succeeded says whose model is the best: a training job of its own
+    assert (report.best_job is not None) == (kind is JobKind.TUNING and behaviour == "succeed")
+    if report.best_job is not None:
+        assert report.best_job.startswith(f"{asked.name}-")
+        assert report.best_job in {trial.job for trial in platform.jobs.trials(asked.name)}
+
+
+def test_a_search_that_runs_is_adopted_stopped_and_listed_like_any_job(platform: Platform) -> None:
+    before = platform.now() - timedelta(minutes=1)
+    asked = job(platform, "wait", Stage.TRAIN, tuning=SEARCH)
+    platform.jobs.start(asked)
+    platform.jobs.start(asked)
+    with pytest.raises(StageRejected):
+        platform.jobs.start(replace(asked, hyperparameters={"seed": "1"}))
+    report = platform.jobs.describe(attempt(asked))
+    assert report is not None
+    assert report.status is JobStatus.RUNNING
+    ref = attempt(asked).ref
+    assert ref not in platform.jobs.ended_since(before)
+    platform.jobs.stop(ref)
+    assert platform.over(attempt(asked)).status is JobStatus.STOPPED
+    assert ref in platform.jobs.ended_since(before)
+    platform.jobs.stop(ref)
 
 
 def test_starting_a_job_again_adopts_it_while_it_runs_and_after(platform: Platform) -> None:

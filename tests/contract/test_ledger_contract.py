@@ -365,6 +365,28 @@ def test_what_the_first_version_wrote_is_read_with_defaults_and_goes_on(
     assert (run.status, [a.tries_left for a in run.attempts]) == (RunStatus.FAILED, [2, 1, 0])
 
 
+def test_a_search_by_a_tuning_job_is_kept_with_the_training_job_it_chose(ledger: Ledger) -> None:
+    # GIVEN a plan by which the train stage is a tuning job
+    plan = replace(PLAN, stage_kinds={Stage.TRAIN: JobKind.TUNING})
+    run_id = create(ledger, submitted())
+    for stage in (Stage.EXPORT, Stage.PROCESS, Stage.TRAIN):
+        run = stored(ledger, run_id)
+        best = f"{run.attempt(stage, 1).job}-007-0123abcd" if stage is Stage.TRAIN else None  # type: ignore[union-attr]
+        if stage is Stage.TRAIN:
+            (waiting,) = ledger.live(9)
+            ref = waiting.attempt.ref
+            assert ref.kind is JobKind.TUNING
+            assert ledger.find_attempts(ref) == [(run_id, stage, 1)]
+            assert ledger.find_attempts(JobRef(JobKind.TRAINING, ref.name)) == []
+        told = JobReported(stage, 1, JobStatus.SUCCEEDED, best_job=best)
+        decision = decide(run, told, plan=plan, now=NOW, jitter=0.5)
+        assert isinstance(decision, Transition)
+        ledger.commit(decision, actor="a")
+    # THEN it is read back
+    kept = [(a.stage, a.best_job) for a in stored(ledger, run_id).attempts if a.best_job]
+    assert kept == [(Stage.TRAIN, best)]
+
+
 def test_recent_runs_come_newest_first_and_by_status(ledger: Ledger) -> None:
     for minute in range(4):
         create(ledger, submitted(f"run-{minute}", now=NOW + timedelta(minutes=minute)))

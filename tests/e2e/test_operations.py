@@ -118,7 +118,7 @@ def test_a_retry_reuses_what_succeeded_and_brings_the_run_to_its_end(
     assert statuses(after, "train") == ["CANCELLED", "SUCCEEDED"]
     assert attempts(after, "train")[0] == attempts(before, "train")[0]
     assert statuses(after, "deploy") == ["SUCCEEDED"]
-    assert after["evaluation"]["evaluated_on"] == "test"
+    assert after["evaluation"]["targets"][0]["evaluated_on"] == "test"
     # AND a run that has succeeded is not retried by mistake
     assert embedded.ekiden("retry", run_id).code != 0
 

@@ -11,23 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from ekiden.contracts.training_data import FeatureConfig
-from ekiden_engine.features import FittedEncoder, encoder_from_json, fit_encoder
+from ekiden_engine.features import encoder_from_json
 from ekiden_engine.numbers import BadValue
-
-
-def column(*values: str | None) -> pa.ChunkedArray:
-    return pa.chunked_array([pa.array(values, pa.string())])
-
-
-def fit(kind: str, values: pa.ChunkedArray, **options: Any) -> FittedEncoder:
-    config = FeatureConfig.model_validate({"feature": ("x", "x", kind), **options})
-    return fit_encoder(config, values)
-
-
-def encode(kind: str, values: pa.ChunkedArray, **options: Any) -> list[Any]:
-    result: list[Any] = fit(kind, values, **options).transform(values).tolist()
-    return result
+from tests.engine.feature_factories import column, encode, fit
 
 
 class TestNumerical:
@@ -135,6 +121,13 @@ class TestBuckets:
         )
         assert encoded == [[0, 1, 0, 0], [0, 1, 1, 0], [1, 0, 0, 0], [0, 0, 0, 1]]
 
+    def test_a_number_on_a_bound_belongs_to_the_bucket_that_begins_there(self) -> None:
+        # 0.29 / 0.01 is 28.999…, and still the names say [0.29,0.3)
+        encoder = fit("bucket_numerical", column("0"), range=[0, 1], bucket_cnt=100)
+        for number in range(100):
+            (at,) = np.flatnonzero(encoder.transform(column(str(number / 100)))[0])
+            assert encoder.names[at].startswith(f"x[{number / 100:g},")
+
     def test_names_tell_the_bounds(self) -> None:
         assert fit("bucket_numerical", column("1"), range=[0, 1], bucket_cnt=2).names == ("x[0,0.5)", "x[0.5,1)")
 
@@ -161,15 +154,60 @@ class TestDatetime:
         assert encoder.names == ("x.year=2025", "x.year=2026")
         assert encoder.transform(column("2024-06-01")).tolist() == [[0, 0]]
 
+    @pytest.mark.parametrize(
+        ("imputer", "year"), [("median", 2022), ("most_frequent", 2021), ("most-frequent", 2021), ("mean", 2023)]
+    )
+    def test_a_missing_date_is_imputed_as_a_moment(self, imputer: str, year: int) -> None:
+        dates = column("2021-01-01", "2021-01-01", "2022-06-01", "2023-03-01", "2028-06-01", None)
+        encoder = fit("datetime", dates, imputer=imputer, datetime_parts=["year"])
+        expected = [float(name == f"x.year={year}") for name in encoder.names]
+        assert encoder.transform(dates)[-1].tolist() == expected
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "2026-11-21T07:30Z",
+            "2026-11-21T16:30+09",
+            "2026-11-21 16:30:00+0900",
+            "2026-11-21T07:30:00.123456789Z",
+            " 2026-11-21T07:30:59 ",
+        ],
+    )
+    def test_a_moment_may_be_written_in_several_ways(self, text: str) -> None:
+        encoder = fit("datetime", column("2026-11-21T07:30:00Z", "2026-11-21T08:30:00Z"), datetime_parts=["hour"])
+        assert encoder.transform(column(text)).tolist() == [[1, 0]]
+
     def test_what_is_no_date_is_named_with_its_row(self) -> None:
         with pytest.raises(BadValue, match="ISO 8601") as caught:
             encode("datetime", column("2026-01-01", "yesterday"))
         assert (caught.value.row, caught.value.value, caught.value.code) == (1, "yesterday", "NOT_A_DATE")
 
 
+class TestNone:
+    """`none`."""
+
+    def test_numbers_are_kept_as_they_are(self) -> None:
+        assert encode("none", column("5", "-2.5", "1e3")) == [[5.0], [-2.5], [1000.0]]
+        assert encode("none", column("5;1", "2;3"), separator=";") == [[5.0, 1.0], [2.0, 3.0]]
+
+    @pytest.mark.parametrize("values", [column("five", "2"), column(None, None), column("1;2", "3")])
+    def test_what_is_no_number_has_no_column(self, values: pa.ChunkedArray) -> None:
+        encoder = fit("none", values, separator=";")
+        assert (encoder.width, encoder.names) == (0, ())
+        assert encoder.transform(column("anything", None)).shape == (2, 0)
+
+    def test_a_missing_number_stops(self) -> None:
+        with pytest.raises(BadValue, match="missing") as caught:
+            encode("none", column("5", None))
+        assert (caught.value.row, caught.value.code) == (1, "MISSING_VALUE")
+
+
 @pytest.mark.parametrize(
     ("kind", "values", "options"),
     [
+        ("none", column("1", "2"), {}),
+        ("none", column("a", "2"), {}),
+        ("datetime", column("2026-01-01", "2025-02-02T10:00:00Z", None), {"imputer": "median"}),
         ("numerical", column("1", None, "2"), {"norm": "min-max", "imputer": "median"}),
         ("numerical", column("1;2", "2;3"), {"norm": "standard", "separator": ";"}),
         ("category", column("a;b", None), {"separator": ";"}),

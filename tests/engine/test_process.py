@@ -118,13 +118,13 @@ def test_a_real_neptune_export_is_read_in_both_shapes_of_its_configuration(tmp_p
     )
     # WHEN processed
     graph = process_graph(export, tmp_path / "processed", make_spec())
-    # THEN it reads like one of ours; the exporter's own `auto` guess is left out, the unlabelled edge is in no part
+    # THEN it reads like one of ours; the exporter's own `auto` guess is followed, the unlabelled edge is in no part
     edges = graph.edge(("Reader", "wrote about", "Book"))
     assert edges.source.tolist() == [1, 0]
     assert edges.split.tolist() == [Split.TRAIN, Split.NONE]
     assert edges.label is not None
     assert np.isnan(edges.label[1])
-    assert graph.node("Reader").feature_names == ("age",)
+    assert graph.node("Reader").feature_names == ("age", "bio=likes, commas")
 
 
 def test_the_same_seed_gives_the_same_split_and_another_seed_another(tmp_path: Path) -> None:
@@ -261,7 +261,12 @@ NODES = ("graph", "nodes", 0)
         ((*EDGES, "labels", 0, "label"), ["stars", "regression"], "MISSING_COLUMN", 'no column "stars"'),
         ((*EDGES, "relation"), ["~label", "rated"], "BAD_CONFIGURATION", "RDF"),
         ((*NODES, "file_name"), "../../etc/passwd", "NO_FILES", "passwd"),
-        ((*NODES, "features"), [{"feature": ["title", "title", "text_sbert"]}], "UNSUPPORTED_FEATURE", "text_sbert"),
+        (
+            (*NODES, "features"),
+            [{"feature": ["title", "title", "text_word2vec"], "vectors": "v.vec"}],
+            "NO_VECTORS_FILE",
+            "v.vec",
+        ),
         ((*NODES, "features"), [{"feature": ["title", "title", "numerical"], "norm": "none"}], "NOT_A_NUMBER", '"One"'),
         ((*NODES, "features"), [{"feature": ["title", "t", "bucket_numerical"]}], "BAD_CONFIGURATION", "bucket_cnt"),
         (("query_engine",), "sparql", "BAD_CONFIGURATION", "property graph"),

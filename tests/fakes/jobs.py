@@ -6,10 +6,10 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from ekiden.domain import naming
-from ekiden.domain.model import KIND_OF_STAGE, Attempt, AttemptStatus, Failure, JobKind, JobRef
+from ekiden.domain.model import Attempt, AttemptStatus, Failure, JobKind, JobRef
 from ekiden.domain.transitions import JobStatus
 from ekiden.errors import NotReadyYet, StageRejected
-from ekiden.ports import Clock, Deployment, Job, JobReport
+from ekiden.ports import Clock, Deployment, Job, JobReport, Trial
 from tests.fakes.faults import Faults, io
 
 IN_PROGRESS = frozenset({"Creating", "Updating"})
@@ -34,6 +34,11 @@ class _Endpoint:
     changed_at: datetime
     made_by: str
     """The configuration it was created with."""
+
+
+def best_of(tuning_job: str) -> str:
+    """The training job whose model a tuning job chooses here."""
+    return f"{tuning_job}-002-0123abcd"
 
 
 class FakeJobs:
@@ -142,7 +147,9 @@ class FakeJobs:
         found = self._jobs.get(attempt.ref.name)
         if found is None or naming.job_name(found.job.run_id, attempt.stage, attempt.number) != attempt.job:
             return None
-        return JobReport(found.status, found.failure, found.transient, found.started_at, found.ended_at)
+        report = JobReport(found.status, found.failure, found.transient, found.started_at, found.ended_at)
+        searched = found.job.tuning is not None and found.status is JobStatus.SUCCEEDED
+        return replace(report, best_job=best_of(found.job.name)) if searched else report
 
     @io
     def stop(self, ref: JobRef) -> None:
@@ -161,7 +168,7 @@ class FakeJobs:
     def ended_since(self, moment: datetime) -> frozenset[JobRef]:
         """See ``ports.Jobs.ended_since``."""
         jobs = {
-            JobRef(KIND_OF_STAGE[found.job.stage], name)
+            JobRef(found.job.kind, name)
             for name, found in self._jobs.items()
             if found.ended_at is not None and found.ended_at > moment
         }
@@ -171,6 +178,16 @@ class FakeJobs:
             if endpoint.status not in IN_PROGRESS and endpoint.changed_at > moment
         }
         return frozenset(jobs | endpoints)
+
+    @io
+    def trials(self, tuning_job: str) -> list[Trial]:
+        """See ``ports.Jobs.trials``: here every search has two."""
+        found = self._jobs[tuning_job]
+        names = (f"{tuning_job}-001-4567cdef", best_of(tuning_job))
+        return [
+            Trial(name, "Completed", {"lr": f"0.{number}"}, 1 / number, found.started_at, found.ended_at)
+            for number, name in enumerate(names, 1)
+        ]
 
     @io
     def endpoint_in_service(self, name: str) -> bool | None:

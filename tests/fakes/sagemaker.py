@@ -17,6 +17,10 @@ from ekiden.ports import Clock
 
 OVER = frozenset({"Completed", "Failed", "Stopped"})
 IN_PROGRESS = frozenset({"Creating", "Updating"})
+TUNING = "HyperParameterTuningJob"
+JOBS = ("ProcessingJob", "TrainingJob", TUNING)
+ENDS = {"ProcessingJob": "ProcessingEndTime", "TrainingJob": "TrainingEndTime", TUNING: "HyperParameterTuningEndTime"}
+BEGINS = {"ProcessingJob": "ProcessingStartTime", "TrainingJob": "TrainingStartTime"}
 
 
 @dataclass(slots=True)
@@ -36,18 +40,23 @@ class InMemorySageMaker:
         self.created: list[str] = []
         self._clock = clock
         self._kept: dict[str, dict[str, _Resource]] = {
-            kind: {} for kind in ("ProcessingJob", "TrainingJob", "Model", "EndpointConfig", "Endpoint")
+            kind: {} for kind in (*JOBS, "Model", "EndpointConfig", "Endpoint")
         }
 
     # What a test does
 
     def end(self, name: str, status: str, reason: str | None = None) -> None:
-        """End a job."""
-        for kind in ("ProcessingJob", "TrainingJob"):
+        """End a job; a tuning job that completes has a best training job, one that fails a failed one."""
+        for kind in JOBS:
             if (found := self._kept[kind].get(name)) is not None:
-                end = "ProcessingEndTime" if kind == "ProcessingJob" else "TrainingEndTime"
-                self._change(found, **{f"{kind}Status": status, end: self._clock.now()})
-                if reason is not None:
+                self._change(found, **{f"{kind}Status": status, ENDS[kind]: self._clock.now()})
+                if kind == TUNING and status == "Completed":
+                    found.answer["BestTrainingJob"] = {"TrainingJobName": f"{name}-002-0123abcd"}
+                if kind == TUNING and reason is not None:
+                    child = {"TrainingJobName": f"{name}-001-0123abcd", "TrainingJobStatus": status}
+                    found.more["failed"] = child | {"FailureReason": reason}
+                    found.answer["FailureReason"] = "All training jobs failed."
+                elif reason is not None:
                     found.answer["FailureReason"] = reason
                 return
         raise KeyError(name)
@@ -64,7 +73,9 @@ class InMemorySageMaker:
         if (found := self._kept["ProcessingJob"].get(name)) is not None:
             inputs = {item["InputName"]: item["S3Input"]["S3Uri"] for item in found.answer["ProcessingInputs"]}
         else:
-            channels = self._kept["TrainingJob"][name].answer["InputDataConfig"]
+            tuned, trained = self._kept[TUNING].get(name), self._kept["TrainingJob"].get(name)
+            definition = tuned.answer["TrainingJobDefinition"] if tuned else trained.answer if trained else {}
+            channels = definition["InputDataConfig"]
             inputs = {item["ChannelName"]: item["DataSource"]["S3DataSource"]["S3Uri"] for item in channels}
         return str(inputs[channel])
 
@@ -72,7 +83,7 @@ class InMemorySageMaker:
         """Names of jobs that run."""
         return [
             name
-            for kind in ("ProcessingJob", "TrainingJob")
+            for kind in JOBS
             for name, found in self._kept[kind].items()
             if found.answer[f"{kind}Status"] not in OVER
         ]
@@ -90,6 +101,8 @@ class InMemorySageMaker:
         handle = {"create": self._create, "describe": self._describe, "stop": self._stop, "list": self._list}.get(verb)
         if operation == "update_endpoint":
             handle = self._update
+        elif operation == "list_training_jobs_for_hyper_parameter_tuning_job":
+            kind, handle = TUNING, self._list_trainings
         elif operation == "delete_endpoint":
             handle = self._delete
         if handle is None or operation.startswith("__"):
@@ -110,8 +123,9 @@ class InMemorySageMaker:
             raise refusal("ValidationException", "Could not find endpoint configuration")
         answer = request | {"CreationTime": now, "LastModifiedTime": now}
         if kind.endswith("Job"):
-            began = "ProcessingStartTime" if kind == "ProcessingJob" else "TrainingStartTime"
-            answer |= {f"{kind}Status": "InProgress", began: now}
+            answer |= {f"{kind}Status": "InProgress"}
+            if kind in BEGINS:
+                answer[BEGINS[kind]] = now
             self.created.append(name)
         elif kind == "Endpoint":
             answer |= {"EndpointStatus": "Creating"}
@@ -155,10 +169,19 @@ class InMemorySageMaker:
         more = {"NextToken": str(start + size)} if len(found) > start + size else {}
         return {key: [{name: kept.answer[name] for name in names} for kept in shown]} | more
 
+    def _list_trainings(self, kind: str, request: dict[str, Any]) -> dict[str, Any]:
+        found = self._found(kind, request)
+        if request.get("StatusEquals") == "Failed":
+            shown = [found.more["failed"]] if "failed" in found.more else []
+        else:
+            best = found.answer.get("BestTrainingJob")
+            shown = [best | {"TrainingJobStatus": "Completed", "TunedHyperParameters": {}}] if best else []
+        return {"TrainingJobSummaries": shown}
+
     def _found(self, kind: str, request: dict[str, Any]) -> _Resource:
         found = self._kept[kind].get(request[f"{kind}Name"])
         if found is None:
-            code = "ResourceNotFound" if kind == "ProcessingJob" else "ValidationException"
+            code = "ResourceNotFound" if kind in {"ProcessingJob", TUNING} else "ValidationException"
             raise refusal(code, f"Could not find {kind}")
         return found
 

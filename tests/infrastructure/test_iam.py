@@ -14,7 +14,15 @@ ON_EVERYTHING = {
     ("PublishLedgerRole", ("dynamodb:ListStreams",)),
     ("JobRole", ("cloudwatch:PutMetricData",)),
     ("JobRole", ("ecr:GetAuthorizationToken",)),
-    ("ReconcileJobsRole", ("sagemaker:ListProcessingJobs", "sagemaker:ListTrainingJobs", "sagemaker:ListEndpoints")),
+    (
+        "ReconcileJobsRole",
+        (
+            "sagemaker:ListProcessingJobs",
+            "sagemaker:ListTrainingJobs",
+            "sagemaker:ListHyperParameterTuningJobs",
+            "sagemaker:ListEndpoints",
+        ),
+    ),
 }
 # Endpoint names are chosen by users; everything else is named by us, down to the stage.
 ENDPOINTS = f"{SAGEMAKER}:endpoint/*"
@@ -56,6 +64,7 @@ def test_sagemaker_resources_are_named_by_stage_except_endpoints() -> None:
         f"{SAGEMAKER}:processing-job/*-export-*",
         f"{SAGEMAKER}:processing-job/*-process-*",
         f"{SAGEMAKER}:training-job/*-train-*",
+        f"{SAGEMAKER}:hyper-parameter-tuning-job/*-train-*",
         f"{SAGEMAKER}:model/*-deploy-*",
         f"{SAGEMAKER}:endpoint-config/*-deploy-*",
     }
@@ -110,7 +119,10 @@ def test_who_watches_jobs_may_stop_them_and_read_what_they_left() -> None:
     assert watching == {"RecordJobStateRole", "ReconcileJobsRole", "ChangeRunRole"}
     for role in watching:
         allowed = {a for s in statements(transformed().resources[role]) for a in s.actions}
-        assert {"sagemaker:StopProcessingJob", "sagemaker:StopTrainingJob", "sagemaker:DeleteEndpoint"} <= allowed
+        stopping = ("StopProcessingJob", "StopTrainingJob", "StopHyperParameterTuningJob", "DeleteEndpoint")
+        assert {f"sagemaker:{action}" for action in stopping} <= allowed
+        tuning = ("DescribeHyperParameterTuningJob", "ListTrainingJobsForHyperParameterTuningJob")
+        assert {f"sagemaker:{action}" for action in tuning} <= allowed
         reading = [s for s in statements(transformed().resources[role]) if "s3:GetObject" in s.actions]
         assert [s.resources for s in reading] == [("${DataBucket.Arn}/runs/*",)]
 

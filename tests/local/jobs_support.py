@@ -25,7 +25,7 @@ from botocore.config import Config
 REPOSITORY = Path(__file__).parents[2]
 MINISTACK = REPOSITORY / ".tools/ministack/bin/ministack"
 FAKE_IMAGE = Path(__file__).with_name("jobs_fake_image.py")
-MODES = ("copy", "process", "fail", "wait", "serve")
+MODES = ("copy", "process", "fail", "wait", "serve", "tune")
 ROLE = "arn:aws:iam::000000000000:role/ekiden-jobs"
 BUCKET = "job-data"
 OVER = {"Completed", "Failed", "Stopped"}
@@ -182,6 +182,22 @@ class Service:
         assert found["TrainingJobStatus"] == status, (found.get("FailureReason"), self.log()[-2000:])
         return dict(found)
 
+    def tune(self, job: str, **changes: Any) -> None:
+        self.sm.create_hyper_parameter_tuning_job(**tuning_request(job, **changes))
+
+    def tuned(self, job: str, status: str = "Completed") -> dict[str, Any]:
+        def look() -> Any:
+            found = self.sm.describe_hyper_parameter_tuning_job(HyperParameterTuningJobName=job)
+            return found if found["HyperParameterTuningJobStatus"] in OVER else None
+
+        found = wait_for(look, f"the end of {job}", 30)
+        assert found["HyperParameterTuningJobStatus"] == status, (found.get("FailureReason"), self.log()[-2000:])
+        return dict(found)
+
+    def trainings_of(self, job: str, **more: Any) -> list[dict[str, Any]]:
+        call = self.sm.list_training_jobs_for_hyper_parameter_tuning_job
+        return list(call(HyperParameterTuningJobName=job, MaxResults=100, **more)["TrainingJobSummaries"])
+
     def process_data(self, job: str, image: str = "process:1", **changes: Any) -> None:
         self.sm.create_processing_job(**processing_request(job, image, **changes))
 
@@ -243,6 +259,37 @@ def training_request(job: str, image: str = "copy:1", **changes: Any) -> dict[st
     }
 
 
+X = {"Name": "x", "MinValue": "0", "MaxValue": "10", "ScalingType": "Linear"}
+KIND = {"Name": "kind", "Values": ["a", "b"]}
+
+
+def tuning_request(job: str, image: str = "tune:1", **changes: Any) -> dict[str, Any]:
+    """Ten training jobs over x and kind; keywords go into the configuration, the limits or the request itself."""
+    training = training_request(job, image)
+    definition = {name: value for name, value in training.items() if name != "TrainingJobName"}
+    definition["AlgorithmSpecification"] |= {"MetricDefinitions": [{"Name": "loss", "Regex": "loss=([0-9.]+)"}]}
+    limits = {"MaxNumberOfTrainingJobs": 10, "MaxParallelTrainingJobs": 2}
+    config = {
+        "Strategy": "Bayesian",
+        "HyperParameterTuningJobObjective": {"Type": "Minimize", "MetricName": "loss"},
+        "ResourceLimits": limits | {name: changes.pop(name) for name in list(changes) if name.startswith("Max")},
+        "ParameterRanges": {"ContinuousParameterRanges": [X], "CategoricalParameterRanges": [KIND]},
+        "TrainingJobEarlyStoppingType": "Off",
+        "RandomSeed": 1,
+    }
+    config |= {name: changes.pop(name) for name in list(changes) if name in {*config, "StrategyConfig"}}
+    return {
+        "HyperParameterTuningJobName": job,
+        "HyperParameterTuningJobConfig": config,
+        "TrainingJobDefinition": {
+            **definition,
+            "StaticHyperParameters": {"seed": "7"},
+            "Environment": changes.pop("Environment", {}),
+        },
+        **changes,
+    }
+
+
 def processing_request(job: str, image: str = "process:1", **changes: Any) -> dict[str, Any]:
     cluster = {"InstanceType": "ml.m5.large", "InstanceCount": 1, "VolumeSizeInGB": 1}
     return {
@@ -293,7 +340,7 @@ class EventLog:
         for message in answer.get("Messages", []):
             self.received.append(json.loads(message["Body"]))
             self._sqs.delete_message(QueueUrl=self._queue, ReceiptHandle=message["ReceiptHandle"])
-        names = ("TrainingJobName", "ProcessingJobName", "EndpointName")
+        names = ("TrainingJobName", "ProcessingJobName", "EndpointName", "HyperParameterTuningJobName")
         return [event for event in self.received if resource in [event["detail"].get(key) for key in names]]
 
 

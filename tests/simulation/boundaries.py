@@ -74,12 +74,17 @@ def _chosen(crashes: frozenset[int], number: int, boundary: Boundary) -> bool:
     return number in crashes
 
 
+SEARCH = replace(one_run(), tuning=1)
+"""One run, which trains with a tuning job."""
+
 SCENARIOS = {
     scenario.name: scenario
     for scenario in (
         Scenario("all goes well", one_run(scores=1.0, looks=1.0)),
         Scenario("a spec is uploaded", one_run(uploads=1.0)),
         Scenario("a job gives up and is retried", fates={(Stage.PROCESS, 1): Fate.GIVES_UP}),
+        Scenario("a tuning job searches, and gives up once", SEARCH, {(Stage.TRAIN, 1): Fate.GIVES_UP}),
+        Scenario("a search is cancelled", replace(SEARCH, cancels=1.0, cancel_after=(70.0, 70.0))),
         Scenario("a job fails", fates={(Stage.TRAIN, 1): Fate.FAILS}),
         Scenario("a job hangs", fates={(Stage.TRAIN, 1): Fate.HANGS}),
         Scenario("an endpoint's update fails", fates={(Stage.DEPLOY, 1): Fate.FAILS}),

@@ -27,6 +27,11 @@ EVENT_STATUS = {
     JobStatus.STOPPED: "Stopped",
     JobStatus.TIMED_OUT: "Stopped",
 }
+EVENT_WORDS = {
+    JobKind.PROCESSING: "Processing",
+    JobKind.TRAINING: "Training",
+    JobKind.TUNING: "HyperParameter Tuning",
+}
 SLOWEST_STOP = 90.0
 """Seconds a job may go on after it was told to stop."""
 LONGEST_UPDATE = 7200.0
@@ -213,11 +218,12 @@ class Platform(FakeJobs):
         self._tell_endpoint(deployment.endpoint, "Failed" if failed else "InService")
 
     def _tell(self, name: str, status: JobStatus) -> None:
-        kind = "Training" if self.job(name).stage is Stage.TRAIN else "Processing"
-        arn = f"arn:aws:sagemaker:us-east-1:000000000000:{kind.lower()}-job/{name}"
+        words = EVENT_WORDS[self.job(name).kind]
+        field, resource = words.replace(" ", ""), words.lower().replace(" ", "-")
+        arn = f"arn:aws:sagemaker:us-east-1:000000000000:{resource}-job/{name}"
         self._send(
-            f"SageMaker {kind} Job State Change",
-            {f"{kind}JobName": name, f"{kind}JobArn": arn, f"{kind}JobStatus": EVENT_STATUS[status]},
+            f"SageMaker {words} Job State Change",
+            {f"{field}JobName": name, f"{field}JobArn": arn, f"{field}JobStatus": EVENT_STATUS[status]},
         )
 
     def _tell_endpoint(self, name: str, status: str) -> None:

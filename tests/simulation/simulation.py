@@ -12,6 +12,7 @@ from typing import Any
 from ekiden.application.observe import START_GRACE
 from ekiden.application.plans import Deployed
 from ekiden.application.redrive import ToQueue, WayBack
+from ekiden.contracts.hpo import HPO_FILE
 from ekiden.domain import naming
 from ekiden.domain.model import TERMINAL_RUN, Run, RunStatus, Stage
 from ekiden.ports import Job, OutboxItem
@@ -22,6 +23,7 @@ from tests.fakes.events import lambda_context
 from tests.fakes.faults import Faults
 from tests.fakes.functions import FUNCTIONS, handler_of
 from tests.fakes.io import rate_by_length
+from tests.fakes.jobs import best_of
 from tests.fakes.time import NOW
 from tests.simulation.invariants import Invariants
 from tests.simulation.kernel import Boundary, Invocation, Kernel, Settle, Verdict, VirtualClock
@@ -37,6 +39,11 @@ HORIZON = 16 * 3600.0
 """Seconds after which a simulation is stuck."""
 STEADY_ENDPOINT = "steady"
 """An endpoint that is in service from the start, for score requests."""
+TO_TUNE = (
+    b'{"models": [{"model": "rgcn", "task_type": "edge_regression", "1-tier-param": [{"param": "dropout", "type": '
+    b'"float", "default": 0.1, "range": [0, 0.5]}], "2-tier-param": [], "3-tier-param": [], "fixed-param": []}]}'
+)
+"""What data processing leaves for those runs that search with a tuning job."""
 QUIET_SWEEPS = 3
 ENOUGH = 20
 """Violations after which a simulation ends: what follows only follows from them."""
@@ -176,10 +183,13 @@ class Simulation:
         return {"work_queue": None, "dead_letters": DeadLetterPort(None, self.faults)}
 
     def _leave_output(self, job: Job) -> None:
-        """What a job leaves: the manifest by which a retry knows that nothing was changed."""
-        folder = naming.model_prefix(job.output, job.name) if job.stage is Stage.TRAIN else job.output
-        key = folder.removeprefix(f"s3://{BUCKET}/").rstrip("/") + "/manifest.json"
-        self.objects.put(BUCKET, key, job.name.encode(), "application/json")
+        """What a job leaves: the manifest by which a retry knows that nothing was changed, and what may be tuned."""
+        trained = job.name if job.tuning is None else best_of(job.name)
+        folder = naming.model_prefix(job.output, trained) if job.stage is Stage.TRAIN else job.output
+        key = folder.removeprefix(f"s3://{BUCKET}/").rstrip("/")
+        self.objects.put(BUCKET, f"{key}/manifest.json", job.name.encode(), "application/json")
+        if job.stage is Stage.PROCESS:
+            self.objects.put(BUCKET, f"{key}/{HPO_FILE}", TO_TUNE, "application/json")
 
     def _judge(self, boundary: Boundary) -> Verdict:
         if self.trail is not None:

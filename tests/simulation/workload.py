@@ -49,6 +49,8 @@ class Plan:
     """Seconds after the submission (of all runs), from and to."""
     endpoints: int = 2
     """Runs share endpoints: two updates of one endpoint get in each other's way."""
+    tuning: int = 4
+    """Every so-manieth run trains with a tuning job; not the first."""
 
 
 UNDISTURBED = Plan(
@@ -92,11 +94,14 @@ class Workload:
 
     def spec(self, number: int) -> dict[str, Any]:
         """The spec of a run."""
+        tunes = number % self.plan.tuning == self.plan.tuning - 1
+        search = {"search": {"jobs": 4, "where": "tuning-job"}} if tunes else {}
         return {
             **SAMPLE_SPEC,
             "name": f"run{number}",
             "deploy": {"endpoint": f"endpoint{number % self.plan.endpoints}"},
             "limits": {"stage_hours": self.plan.stage_hours},
+            "model": {**SAMPLE_SPEC["model"], **search},
         }
 
     def _submit(self, number: int) -> None:

@@ -11,7 +11,7 @@ import boto3
 import pytest
 from botocore.stub import Stubber
 
-from ekiden.adapters.sagemaker_jobs import MAX_PAGES, SageMakerJobs
+from ekiden.adapters.sagemaker_jobs import MAX_PAGES, TUNING, SageMakerJobs
 from ekiden.adapters.sagemaker_requests import (
     SageMakerSettings,
     fingerprint_of,
@@ -317,6 +317,7 @@ def listed(
     says: Script,
     processing: list[list[tuple[str, str]]],
     training: list[list[tuple[str, str]]],
+    tuning: list[tuple[str, str]],
     endpoints: list[tuple[str, str]],
 ) -> None:
     """Pages of names and statuses."""
@@ -329,6 +330,9 @@ def listed(
             asked = {"LastModifiedTimeAfter": NOW, "MaxResults": 100, "SortBy": "CreationTime"}
             asked |= {"SortOrder": "Ascending"} | ({"NextToken": f"{kind}-{number - 1}"} if number > 1 else {})
             says.expects(operation, asked, **{key: [summary(kind, *entry) for entry in page]}, **more)
+    counters = {"Strategy": "Bayesian", "TrainingJobStatusCounters": {}, "ObjectiveStatusCounters": {}}
+    found = [summary(TUNING, *entry) | counters for entry in tuning]
+    says.answers("list_hyper_parameter_tuning_jobs", **{f"{TUNING}Summaries": found})
     found = [summary("Endpoint", *entry) | {"LastModifiedTime": NOW} for entry in endpoints]
     says.answers("list_endpoints", Endpoints=found)
 
@@ -338,13 +342,14 @@ def test_what_ended_lately_is_listed_page_by_page_for_every_kind(jobs: SageMaker
         says,
         processing=[[("p1", "Completed"), ("p2", "InProgress")], [("p3", "Failed"), ("p4", "Stopping")]],
         training=[[("t1", "Stopped"), ("t2", "Deleting"), ("t3", "SomethingNew")]],
+        tuning=[("h1", "Completed"), ("h2", "InProgress")],
         endpoints=[("e1", "InService"), ("e2", "Updating"), ("e3", "Failed"), ("e4", "Creating")],
     )
 
     ended = jobs.ended_since(NOW)
 
     assert {str(ref) for ref in ended} == {
-        *("processing/p1", "processing/p3", "training/t1"),
+        *("processing/p1", "processing/p3", "training/t1", "tuning/h1"),
         *("endpoint/e1", "endpoint/e3"),
     }
 
@@ -353,15 +358,23 @@ def test_a_list_that_has_no_end_is_not_read_to_its_end(jobs: SageMakerJobs, says
     for number in range(MAX_PAGES):
         found = [summary("ProcessingJob", f"p{number}", "Completed")]
         says.answers("list_processing_jobs", ProcessingJobSummaries=found, NextToken=f"after-{number}")
-    says.answers("list_training_jobs", TrainingJobSummaries=[]).answers("list_endpoints", Endpoints=[])
+    says.answers("list_training_jobs", TrainingJobSummaries=[])
+    says.answers("list_hyper_parameter_tuning_jobs", HyperParameterTuningJobSummaries=[])
+    says.answers("list_endpoints", Endpoints=[])
     assert len(jobs.ended_since(NOW)) == MAX_PAGES
 
 
-@pytest.mark.parametrize("operation", ["list_processing_jobs", "list_training_jobs", "list_endpoints"])
+LISTS = {
+    "list_processing_jobs": "ProcessingJobSummaries",
+    "list_training_jobs": "TrainingJobSummaries",
+    "list_hyper_parameter_tuning_jobs": f"{TUNING}Summaries",
+    "list_endpoints": "Endpoints",
+}
+
+
+@pytest.mark.parametrize("operation", list(LISTS))
 def test_a_throttled_list_is_transient(jobs: SageMakerJobs, says: Script, operation: str) -> None:
-    before = {"list_processing_jobs": 0, "list_training_jobs": 1, "list_endpoints": 2}[operation]
-    answers = {"list_processing_jobs": "ProcessingJobSummaries", "list_training_jobs": "TrainingJobSummaries"}
-    for earlier, key in list(answers.items())[:before]:
+    for earlier, key in list(LISTS.items())[: list(LISTS).index(operation)]:
         says.answers(earlier, **{key: []})
     says.refuses(operation, "ThrottlingException", "Rate exceeded")
     with pytest.raises(DependencyUnavailable, match="Rate exceeded"):

@@ -12,14 +12,8 @@ import jsonschema  # type: ignore[import-untyped]
 import pytest
 
 from ekiden.contracts.hyperparameters import RGCN, as_text
-from ekiden.contracts.spec import (
-    NumericalFeature,
-    PipelineSpec,
-    SpecError,
-    load_spec,
-    parse_spec,
-    spec_json_schema,
-)
+from ekiden.contracts.spec import PipelineSpec, SpecError, load_spec, parse_spec, spec_json_schema
+from ekiden.contracts.spec_features import NumericalFeature
 
 FULL = """
 version: 1
@@ -176,7 +170,7 @@ def test_what_is_advised_passes_and_keeps_the_meaning_of_each_rate(rates: list[f
         ({"deploy__instance_count": 11}, "deploy.instance_count", "less than or equal to 10"),
         ({"deploy__instance_type": "m5.large"}, "deploy.instance_type", "does not match"),
         ({"deploy__endpoint": "my_endpoint"}, "deploy.endpoint", "does not match"),
-        ({"model__name": "gpt"}, "model.name", "use 'rgcn'"),
+        ({"model__name": "gpt"}, "model.name", "use one of 'rgcn', 'mf', 'fm', 'transe', 'distmult', 'complex'"),
         ({"model__hyperparameters__lr": [1]}, "model.hyperparameters.lr", "found a list"),
         (
             {"model__hyperparameters__lr": float("inf")},
@@ -215,7 +209,7 @@ def test_each_rule_names_the_place_and_what_is_wrong(changes: dict[str, Any], pa
         ),
         ({"type": "datetime", "datetime_parts": ["minute"]}, "features[0].datetime_parts[0]", "use one of 'year'"),
         ({"type": "datetime", "datetime_parts": []}, "features[0].datetime_parts", "at least 1"),
-        ({"type": "text_sbert"}, "features[0]", "use one of 'numerical', 'category', 'bucket_numerical', 'datetime'"),
+        ({"type": "text_bert"}, "features[0]", "use one of 'auto', 'numerical', 'category', 'bucket_numerical'"),
         ({}, "features[0]", "required field 'type' is missing"),
         ({"type": "numerical", "node": ...}, "features[0]", "give node: the label of the nodes"),
         (
@@ -282,7 +276,7 @@ def test_the_documented_hyperparameters_are_those_of_the_table() -> None:
 
 
 def test_every_fault_is_told_at_once() -> None:
-    found = faults(version=3, name="X", targets__0__type="what", features=[{"type": "none"}])
+    found = faults(version=3, name="X", targets__0__type="what", features=[{"type": "nothing"}])
     assert set(found) == {"version", "name", "targets[0].type", "features[0]"}
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -11,12 +10,26 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import BaseModel, ConfigDict
 
+from ekiden.contracts.feature_config import Imputer as Imputer
+
 FloatMatrix = npt.NDArray[np.float32]
-Imputer = Literal["mean", "median", "most_frequent"]
+
+
+class UnusableColumn(Exception):
+    """A column as a whole cannot be encoded as asked: `problem` says why and what to do, `code` is the error code."""
+
+    def __init__(self, problem: str, code: str = "UNUSABLE_FEATURE") -> None:
+        """Keep both."""
+        super().__init__(problem)
+        self.problem = problem
+        self.code = code
 
 
 class Encoder(BaseModel):
-    """A fitted encoder of one property; a frozen pydantic model, so `model_dump_json` is its file format."""
+    """A fitted encoder of one property; a frozen pydantic model, so `model_dump_json` is its file format.
+
+    Encoders of text also have arrays, which lie in files of their own: see `stored.StoredEncoder`.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 

@@ -6,10 +6,11 @@ import itertools
 from typing import Annotated, Literal, Self
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 from pydantic import Field, model_validator
 
-from ekiden.contracts.training_data import FeatureConfig
+from ekiden.contracts.feature_config import FeatureConfig
 from ekiden_engine.features.base import Encoder, FloatMatrix, Imputer, fill_value
 from ekiden_engine.features.numerical import missing_value
 from ekiden_engine.numbers import BadValue, to_float64
@@ -58,8 +59,14 @@ class BucketEncoder(Encoder):
     @property
     def names(self) -> tuple[str, ...]:
         """`property[from,to)` per bucket."""
-        bounds = np.linspace(self.low, self.high, self.buckets + 1)
-        return tuple(f"{self.column}[{a:g},{b:g})" for a, b in itertools.pairwise(bounds))
+        return tuple(f"{self.column}[{a:g},{b:g})" for a, b in itertools.pairwise(self.bounds.tolist()))
+
+    @property
+    def bounds(self) -> npt.NDArray[np.float64]:
+        """The bounds of the buckets, float64 [buckets + 1]; the division comes last, so that 0.35 is that number."""
+        step = np.arange(self.buckets + 1)
+        bounds: npt.NDArray[np.float64] = (self.low * (self.buckets - step) + self.high * step) / self.buckets
+        return bounds
 
     def transform(self, values: pa.ChunkedArray) -> FloatMatrix:
         """See `Encoder.transform`; a missing value without imputer is a `BadValue`."""
@@ -69,14 +76,12 @@ class BucketEncoder(Encoder):
             if self.fill is None:
                 raise missing_value(int(missing.argmax()))
             numbers[missing] = self.fill
-        per_unit = self.buckets / (self.high - self.low)
-        last = self.buckets - 1
-        first_hit = np.clip(np.floor((numbers - self.window / 2 - self.low) * per_unit), 0, last)
-        if self.window:
-            final_hit = np.ceil((numbers + self.window / 2 - self.low) * per_unit) - 1
-            final_hit = np.maximum(np.clip(final_hit, 0, last), first_hit)
-        else:
-            final_hit = first_hit
+        # The bounds decide, not a division of the value: 0.29 is in [0.29, 0.3) whatever 0.29 / 0.01 rounds to.
+        bounds, last = self.bounds, self.buckets - 1
+        half = self.window / 2
+        first_hit = np.clip(np.searchsorted(bounds, numbers - half, side="right") - 1, 0, last)
+        final_hit = np.clip(np.searchsorted(bounds, numbers + half, side="left") - 1, 0, last) if half else first_hit
+        final_hit = np.maximum(final_hit, first_hit)
         bucket = np.arange(self.buckets)[None, :]
         hit = (bucket >= first_hit[:, None]) & (bucket <= final_hit[:, None])
         return hit.astype(np.float32)

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import model_validator
 
-from ekiden.contracts.training_data import FeatureConfig
+from ekiden.contracts.feature_config import FeatureConfig
 from ekiden_engine.features.base import Encoder, FloatMatrix, split_cells
 from ekiden_engine.mapping import to_indices
 from ekiden_engine.numbers import BadValue
@@ -42,13 +42,12 @@ class CategoryEncoder(Encoder):
     def fit(cls, config: FeatureConfig, values: pa.ChunkedArray) -> CategoryEncoder:
         """Count the values; equally frequent ones are taken in the order of their text."""
         tokens = split_cells(values, config.separator)[0] if config.separator else pc.drop_null(values)
-        counted = pc.value_counts(tokens).to_pylist()
-        if not counted:
+        if not len(tokens):
             raise BadValue(0, None, "missing, as in all other rows: there is nothing to learn from", "MISSING_VALUE")
-        ranked = sorted(counted, key=lambda item: (-item["counts"], item["values"]))
+        counted = pa.Table.from_struct_array(pc.value_counts(tokens))
+        ranked = counted.sort_by([("counts", "descending"), ("values", "ascending")])["values"]
         other = len(ranked) > MAX_CATEGORIES
-        kept = ranked[: MAX_CATEGORIES - 1] if other else ranked
-        categories = tuple(item["values"] for item in kept)
+        categories = tuple(ranked[: MAX_CATEGORIES - 1 if other else MAX_CATEGORIES].to_pylist())
         return cls(column=config.column, separator=config.separator, categories=categories, other=other)
 
     @property

@@ -9,11 +9,12 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ekiden.contracts.training_data import DATETIME_PARTS, DatetimePart, FeatureConfig
-from ekiden_engine.features.base import Encoder, FloatMatrix
+from ekiden.contracts.feature_config import DATETIME_PARTS, DatetimePart, FeatureConfig
+from ekiden_engine.features.base import Encoder, FloatMatrix, Imputer, fill_value
 from ekiden_engine.numbers import BadValue
 
-_ZONE = r"T.*(Z|[+-]\d\d:?\d\d)$"
+_ZONE = r"[T ].*(Z|[+-]\d\d(:?\d\d)?)$"
+_FINER_THAN_MICROSECONDS = r"(\.\d{6})\d+"
 _MICROSECONDS = pa.timestamp("us", tz="UTC")
 
 
@@ -21,11 +22,13 @@ class DatetimeEncoder(Encoder):
     """A column per value that a part had in training (Monday is weekday 1); a part with a single value is
     dropped.
 
-    A missing date, and a part's value that training did not have, leave that part's columns 0.
+    A missing date becomes `fill` (microseconds since 1970, UTC), which the imputer learnt; without an imputer it leaves
+    the columns 0, and so does a part's value that training did not have.
     """
 
     kind: Literal["datetime"] = "datetime"
     parts: dict[DatetimePart, tuple[int, ...]]
+    fill: int | None = None
 
     @classmethod
     def fit(cls, config: FeatureConfig, values: pa.ChunkedArray) -> DatetimeEncoder:
@@ -38,7 +41,7 @@ class DatetimeEncoder(Encoder):
             seen = sorted(int(v) for v in pc.unique(pc.drop_null(_part(moments, part))).to_pylist())
             if len(seen) > 1:
                 parts[part] = tuple(seen)
-        return cls(column=config.column, parts=parts)
+        return cls(column=config.column, parts=parts, fill=_fill(moments, config.imputer))
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -48,6 +51,8 @@ class DatetimeEncoder(Encoder):
     def transform(self, values: pa.ChunkedArray) -> FloatMatrix:
         """See `Encoder.transform`."""
         moments = _moments(values)
+        if self.fill is not None:
+            moments = pc.fill_null(moments, pa.scalar(self.fill, pa.int64()).cast(_MICROSECONDS))
         blocks: list[FloatMatrix] = [np.zeros((len(values), 0), dtype=np.float32)]
         for part, seen in self.parts.items():
             found: npt.NDArray[np.int64] = pc.fill_null(pc.cast(_part(moments, part), pa.int64()), -1).to_numpy(
@@ -55,6 +60,15 @@ class DatetimeEncoder(Encoder):
             )
             blocks.append((found[:, None] == np.asarray(seen)[None, :]).astype(np.float32))
         return np.concatenate(blocks, axis=1)
+
+
+def _fill(moments: pa.Array, imputer: Imputer | None) -> int | None:
+    """Microseconds since 1970 of the mean, median or most frequent moment."""
+    if imputer is None:
+        return None
+    present = pc.drop_null(moments).cast(pa.int64()).to_numpy(zero_copy_only=False).astype(np.float64)
+    # Doubles are exact to the microsecond until the year 2255; parts of a date do not ask for more.
+    return round(fill_value(present, imputer))
 
 
 def _part(moments: pa.Array, part: DatetimePart) -> pa.Array:
@@ -69,7 +83,7 @@ def _moments(values: pa.ChunkedArray) -> pa.Array:
     Arrow's cast wants the zone always or never, so each kind is cast on its own.
     """
     column = values.combine_chunks() if isinstance(values, pa.ChunkedArray) else values
-    column = pc.utf8_trim_whitespace(column)
+    column = pc.replace_substring_regex(pc.utf8_trim_whitespace(column), _FINER_THAN_MICROSECONDS, r"\1")
     zoned = pc.match_substring_regex(column, _ZONE)
     with_zone = _cast(pc.if_else(zoned, column, None), _MICROSECONDS)
     without = pc.assume_timezone(_cast(pc.if_else(zoned, None, column), pa.timestamp("us")), "UTC")

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pyarrow as pa
 from pydantic import model_validator
 
-from ekiden.contracts.training_data import FeatureConfig
+from ekiden.contracts.feature_config import FeatureConfig
 from ekiden_engine.features.base import Encoder, FloatMatrix, Imputer, fill_value, split_cells
 from ekiden_engine.numbers import BadValue, to_float64
 
@@ -42,7 +42,7 @@ class NumericalEncoder(Encoder):
     @classmethod
     def fit(cls, config: FeatureConfig, values: pa.ChunkedArray) -> NumericalEncoder:
         """Learn from the present values. Raises `BadValue` for a non-number; with no value at all, too."""
-        matrix = _matrix(values, config.separator, None)
+        matrix = number_matrix(values, config.separator, None)
         present = ~np.isnan(matrix[:, 0])
         if not present.any():
             raise BadValue(0, None, "missing, as in all other rows: there is nothing to learn from", "MISSING_VALUE")
@@ -79,7 +79,7 @@ class NumericalEncoder(Encoder):
 
     def transform(self, values: pa.ChunkedArray) -> FloatMatrix:
         """See `Encoder.transform`; a missing value without imputer is a `BadValue`."""
-        matrix = _matrix(values, self.separator, len(self.shift))
+        matrix = number_matrix(values, self.separator, len(self.shift))
         missing = np.isnan(matrix[:, 0])
         if missing.any():
             if self.fill is None:
@@ -94,7 +94,7 @@ def missing_value(row: int) -> BadValue:
     return BadValue(row, None, "missing; fill it or name an imputer (mean, median, most_frequent)", "MISSING_VALUE")
 
 
-def _matrix(values: pa.ChunkedArray, separator: str | None, width: int | None) -> npt.NDArray[np.float64]:
+def number_matrix(values: pa.ChunkedArray, separator: str | None, width: int | None) -> npt.NDArray[np.float64]:
     """Numbers [n, width], NaN in the whole row where the cell is empty; `width` None: as many as the first
     cell has."""
     if separator is None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Self
@@ -15,6 +17,7 @@ from ekiden_engine.errors import BadData
 from ekiden_engine.models.base import FloatArray, IndexArray
 
 FILE = "model.safetensors"
+ENDS_FILE = "ends.json"
 CHUNK = 4096
 """Pairs scored at a time: the gathered vectors then stay in the cache (one chunk of a million pairs is ten
 times slower)."""
@@ -45,10 +48,14 @@ class DotPredictor:
     """
 
     kind: ClassVar[str] = "dot"
-    files: ClassVar[tuple[str, ...]] = (FILE,)
+    files: ClassVar[tuple[str, ...]] = (FILE, ENDS_FILE)
 
-    def __init__(self, source: Side, dest: Side, mean: float, low: float, high: float) -> None:
-        """`mean`, `low` and `high` are those of the training labels; `source.bias` includes the mean."""
+    def __init__(
+        self, ends: tuple[str, str], source: Side, dest: Side, mean: float, low: float, high: float
+    ) -> None:
+        """`ends` are the node types of source and destination; `mean`, `low` and `high` are those of the training
+        labels; `source.bias` includes the mean."""
+        self.ends = ends
         self.source = source
         self.dest = dest
         self.mean = mean
@@ -74,13 +81,20 @@ class DotPredictor:
         """See `EdgePredictor`."""
         return _known(self.source, source), _known(self.dest, dest)
 
-    @property
-    def counts(self) -> tuple[int, int]:
-        """See `EdgePredictor`."""
-        return len(self.source), len(self.dest)
+    def counts(self) -> Mapping[str, int]:
+        """See `Predictor`."""
+        return {self.ends[0]: len(self.source), self.ends[1]: len(self.dest)}
+
+    def embeddings(self, label: str) -> FloatArray | None:
+        """See `Predictor`; of an edge type from a node type to itself, those of the sources."""
+        for end, side in zip(self.ends, (self.source, self.dest), strict=True):
+            if end == label:
+                return side.vectors[:-1]
+        return None
 
     def save(self, folder: Path) -> None:
-        """Write `model.safetensors`."""
+        """Write `model.safetensors` and `ends.json`."""
+        (folder / ENDS_FILE).write_text(json.dumps({"source": self.ends[0], "dest": self.ends[1]}) + "\n", "utf-8")
         save_file(
             {
                 "source.vectors": self.source.vectors,
@@ -97,15 +111,17 @@ class DotPredictor:
 
     @classmethod
     def load(cls, folder: Path) -> Self:
-        """Read `model.safetensors`. Raises `BadData` CORRUPT_ARTIFACT."""
+        """Read `model.safetensors` and `ends.json`. Raises `BadData` CORRUPT_ARTIFACT."""
         try:
+            named = json.loads((folder / ENDS_FILE).read_bytes())
+            ends = (str(named["source"]), str(named["dest"]))
             tensors = load_file(folder / FILE)
             source, dest = (
                 Side(tensors[f"{end}.vectors"], tensors[f"{end}.bias"], tensors[f"{end}.seen"])
                 for end in ("source", "dest")
             )
             mean, low, high = (float(x) for x in tensors["label"])
-        except (OSError, SafetensorError, KeyError, ValueError) as error:
+        except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
             raise BadData("CORRUPT_ARTIFACT", f"{FILE}: {str(error)[:200]}") from error
         for end in (source, dest):
             rows = len(end) + 1
@@ -113,7 +129,7 @@ class DotPredictor:
                 raise BadData("CORRUPT_ARTIFACT", f"{FILE}: the shapes of its tensors do not match")
         if source.vectors.shape[1] != dest.vectors.shape[1]:
             raise BadData("CORRUPT_ARTIFACT", f"{FILE}: source and dest vectors differ in width")
-        return cls(source, dest, mean, low, high)
+        return cls(ends, source, dest, mean, low, high)
 
 
 def _rows(index: IndexArray, unseen: int) -> IndexArray:

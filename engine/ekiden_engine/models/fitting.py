@@ -27,6 +27,10 @@ HALVE_EVERY = 20
 TOLERANCE = 1e-5
 """Validation RMSE (unit-variance labels) must fall by more than this to count as better."""
 
+METRIC = "rmse"
+STRENGTH = "regularization-coef"
+"""The hyperparameter in which members of a search differ."""
+
 RowArray = npt.NDArray[np.int64]
 
 
@@ -136,8 +140,8 @@ def fit_member(
                 break  # diverged; an earlier epoch may be good
             point = CurvePoint(
                 epoch,
-                train_rmse=float(np.sqrt(squared / len(train))) * scale,
-                valid_rmse=rmse * scale,
+                train=float(np.sqrt(squared / len(train))) * scale,
+                valid=rmse * scale,
                 seconds=round(time.perf_counter() - started, 3),
             )
             points.append(point)
@@ -152,7 +156,7 @@ def fit_member(
     return Member(
         source=_in_label_units(best.source, scale, mean),
         dest=_in_label_units(best.dest, scale, 0.0),
-        curve=Curve(seed, regularization, best.epoch, True, tuple(points)),
+        curve=Curve(seed, METRIC, False, best.epoch, True, tuple(points), {STRENGTH: regularization}),
     )
 
 

@@ -24,8 +24,8 @@ from ekiden_engine.graph import EncodedGraph, Split, Target
 from ekiden_engine.models.base import Curve, Fit, FloatArray, Progress, Step
 from ekiden_engine.models.dot import DotPredictor, Side
 from ekiden_engine.models.encoder import Neighbours
-from ekiden_engine.models.fitting import Member, Problem, fit_member
-from ekiden_engine.models.settings import as_hyperparameters, read_settings, setting
+from ekiden_engine.models.fitting import METRIC, STRENGTH, Member, Problem, fit_member
+from ekiden_engine.models.settings import as_hyperparameters, decided, read_settings, setting
 
 LADDER = (1.0, 3.0, 9.0)
 """Regularisation multiples that `auto` tries in turn."""
@@ -61,7 +61,8 @@ class Rgcn:
 
     def __init__(self, hyperparameters: Mapping[str, str]) -> None:
         """Raises `BadData` BAD_HYPERPARAMETERS."""
-        self.settings = read_settings(RgcnSettings, "rgcn", hyperparameters)
+        given = read_settings(RgcnSettings, "rgcn", hyperparameters)
+        self.settings = decided(given, width=32, epochs=60, lr=0.002, dropout=0.0, patience=6)
 
     def fit(self, graph: EncodedGraph, target: Target, progress: Progress) -> Fit:
         """See `EdgeTrainer`. Raises `BadData` EMPTY_TRAINING_SET if there is no training edge."""
@@ -84,7 +85,7 @@ class Rgcn:
             curves.append(member.curve)
         resolved = replace(settings, regularization=chosen)
         return Fit(
-            predictor=_combine(members, problem),
+            predictor=_combine(members, problem, target),
             curves=tuple(curves),
             hyperparameters=as_hyperparameters(resolved),
             stopped=progress.stop_requested(),
@@ -104,20 +105,20 @@ class Rgcn:
             if progress.stop_requested():
                 break
             trial = self._member(problem, 0, multiple, search(multiple, seeds - 1), progress)
-            before, after = best.curve.best_valid_rmse, trial.curve.best_valid_rmse
+            before, after = best.curve.best_valid, trial.curve.best_valid
             better = after < before * (1 - WORTHWHILE)
             loser = len(curves) - 1 if better else len(curves)
             curves.append(trial.curve)
             curves[loser] = replace(curves[loser], kept=False)
             progress.note(
-                f"regularization strength {multiple:g}: valid rmse {after:.4f}, {best.curve.regularization:g} had "
+                f"regularization strength {multiple:g}: valid rmse {after:.4f}, {_strength(best):g} had "
                 f"{before:.4f}: {'better' if better else 'not worth it'}"
             )
             if not better:
                 break
             best = trial
-        progress.note(f"regularization strength {best.curve.regularization:g} it is; that model is member 1/{seeds}")
-        return best.curve.regularization, best
+        progress.note(f"regularization strength {_strength(best):g} it is; that model is member 1/{seeds}")
+        return _strength(best), best
 
     def _member(self, problem: Problem, index: int, multiple: float, step: Step, progress: Progress) -> Member:
         settings = self.settings
@@ -132,7 +133,7 @@ class Rgcn:
             batch_size=batch,
             regularization=multiple,
             patience=settings.patience if settings.early_stop else settings.epochs,
-            report=lambda point: progress.epoch(step, settings.epochs, point),
+            report=lambda point: progress.epoch(step, settings.epochs, METRIC, point),
             stop_requested=progress.stop_requested,
         )
 
@@ -142,12 +143,14 @@ def make_problem(graph: EncodedGraph, target: Target, *, relational: bool) -> Pr
 
     Raises `BadData` EMPTY_TRAINING_SET.
     """
-    edges = graph.edge(target.edge)
-    train, valid = edges.rows(Split.TRAIN), edges.rows(Split.VALID)
-    if edges.label is None or not len(train):
+    if target.edge is None:
+        raise ValueError("edge regression needs an edge type")
+    edges, labels = graph.edge(target.edge), graph.labels(target)
+    train, valid = labels.rows(Split.TRAIN), labels.rows(Split.VALID)
+    if labels.values is None or not len(train):
         raise BadData(
             "EMPTY_TRAINING_SET",
-            f"no edge of {'-'.join(target.edge)[:200]} has a {target.property[:100]} and belongs to the training "
+            f"no edge of {target.subject[:200]} has a {target.property[:100]} and belongs to the training "
             "split: check split_rate, or the file custom_split_filenames.train names",
         )
     source, dest = graph.node(target.edge[0]), graph.node(target.edge[2])
@@ -155,7 +158,7 @@ def make_problem(graph: EncodedGraph, target: Target, *, relational: bool) -> Pr
     return Problem(
         source=edges.source,
         dest=edges.dest,
-        label=edges.label,
+        label=labels.values,
         train=train,
         valid=valid,
         source_features=source.features if relational else blank[0],
@@ -183,7 +186,11 @@ def _extra(graph: EncodedGraph, target: Target, label: str) -> tuple[Neighbours,
     return tuple(found)
 
 
-def _combine(members: list[Member], problem: Problem) -> DotPredictor:
+def _strength(member: Member) -> float:
+    return member.curve.settings[STRENGTH]
+
+
+def _combine(members: list[Member], problem: Problem, target: Target) -> DotPredictor:
     """The mean of the members' predictions as one dot product."""
     scale = 1 / np.sqrt(len(members))
     labels = problem.label[problem.train]
@@ -201,7 +208,8 @@ def _combine(members: list[Member], problem: Problem) -> DotPredictor:
     degrees = problem.degrees(problem.train)
     source = side([m.source for m in members], problem.source_extra, degrees[0], problem.source_features)
     dest = side([m.dest for m in members], problem.dest_extra, degrees[1], problem.dest_features)
-    return DotPredictor(source, dest, float(labels.mean()), float(labels.min()), float(labels.max()))
+    ends = (target.edge[0], target.edge[2]) if target.edge else ("", "")
+    return DotPredictor(ends, source, dest, float(labels.mean()), float(labels.min()), float(labels.max()))
 
 
 def threads_for(edges: int) -> int:

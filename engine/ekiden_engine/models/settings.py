@@ -7,7 +7,7 @@ dataclass whose fields are made by `setting`; `read_settings` fills it.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import field, fields
+from dataclasses import field, fields, replace
 from typing import Any, TypeVar
 
 from ekiden.contracts.hyperparameters import AUTO, HYPERPARAMETERS, hyperparameter_faults
@@ -36,11 +36,17 @@ def read_settings(cls: type[SettingsT], model: str, given: Mapping[str, str]) ->
     return cls(**values)
 
 
+def decided(settings: SettingsT, **defaults: bool | int | float | str) -> SettingsT:
+    """The settings, with what `auto` means in this task in place of each field that is None."""
+    chosen: Any = {name: value for name, value in defaults.items() if getattr(settings, name) is None}
+    return replace(settings, **chosen)  # type: ignore[type-var]
+
+
 def as_hyperparameters(settings: object) -> dict[str, str]:
     """The settings as SageMaker would deliver them: public name to string."""
     found = {}
     for f in fields(settings):  # type: ignore[arg-type]
         value = getattr(settings, f.name)
-        text = AUTO if value is None else str(value).lower() if isinstance(value, bool) else f"{value:g}"
+        text = AUTO if value is None else str(value).lower() if isinstance(value, bool | str) else f"{value:g}"
         found[f.metadata["hyperparameter"].name] = str(value) if isinstance(value, int) and value > 9999 else text
     return found

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Protocol
+from typing import Literal, Protocol
 
-from ekiden.domain.model import Attempt, Failure, JobKind, JobRef, Run, RunStatus, Stage
+from ekiden.domain.model import KIND_OF_STAGE, Attempt, Failure, JobKind, JobRef, Run, RunStatus, Stage
 from ekiden.domain.scores import PartCounts, ScoreRequest
 from ekiden.domain.transitions import JobStatus, Transition
 
@@ -140,10 +140,39 @@ class ScoreLedger(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Range:
+    """What a tuning job may choose for one hyper-parameter: from ``low`` to ``high`` (numbers as texts), or one of
+    ``values``."""
+
+    name: str
+    kind: Literal["integer", "continuous", "categorical"]
+    low: str = ""
+    high: str = ""
+    logarithmic: bool = False
+    values: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Tuning:
+    """A search by several training jobs. ``metrics`` maps names to regular expressions that find them in the log."""
+
+    ranges: tuple[Range, ...]
+    objective: str
+    maximize: bool
+    metrics: dict[str, str]
+    jobs: int
+    parallel: int
+    max_seconds: int
+    """Of the whole search; a training job has ``Job.max_runtime_seconds``."""
+    seed: int = 0
+    """The same seed proposes the same hyper-parameters for the same results."""
+
+
+@dataclass(frozen=True, slots=True)
 class Job:
     """A job to start: what every kind has in common.
 
-    ``inputs`` and ``outputs`` map a channel's name to an S3 prefix.
+    ``inputs`` maps a channel's name to an S3 prefix. With ``tuning``, ``hyperparameters`` are those that do not vary.
     """
 
     name: str
@@ -155,6 +184,12 @@ class Job:
     output: str
     environment: dict[str, str] = field(default_factory=dict)
     hyperparameters: dict[str, str] = field(default_factory=dict)
+    tuning: Tuning | None = None
+
+    @property
+    def kind(self) -> JobKind:
+        """What kind of job it is."""
+        return JobKind.TUNING if self.tuning is not None else KIND_OF_STAGE[self.stage]
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,6 +216,20 @@ class JobReport:
     ended_at: datetime | None = None
     created_at: datetime | None = None
     """When the endpoint came to be. While an attempt is being stopped: only if that attempt made it."""
+    best_job: str | None = None
+    """Of a tuning job that succeeded: the training job with the best model."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """One training job of a tuning job: what it was given besides the fixed, and the objective it came to."""
+
+    job: str
+    status: str
+    hyperparameters: dict[str, str]
+    value: float | None = None
+    started_at: datetime | None = None
+    ended_at: datetime | None = None
 
 
 class Jobs(Protocol):
@@ -214,6 +263,13 @@ class Jobs(Protocol):
 
     def ended_since(self, moment: datetime) -> frozenset[JobRef]:
         """Jobs of any kind that have ended (endpoints: settled) and changed since ``moment``; a few list calls.
+
+        Raises:
+            DependencyUnavailable: throttled or out of order; try again.
+        """
+
+    def trials(self, tuning_job: str) -> list[Trial]:
+        """The training jobs of a tuning job in the order of their creation, 500 at most.
 
         Raises:
             DependencyUnavailable: throttled or out of order; try again.

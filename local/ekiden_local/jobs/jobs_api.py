@@ -73,8 +73,8 @@ class JobApi:
             f"List{job}s": self.list,
         }
 
-    def create(self, request: Request) -> Request:
-        """Keep the job; it starts as soon as there is a place."""
+    def create(self, request: Request, tuning_arn: str | None = None) -> Request:
+        """Keep the job; it starts as soon as there is a place. `tuning_arn`: of the tuning job it belongs to."""
         self._kind.check(request)
         name = request[f"{self._wording.noun}JobName"]
         arn = self._settings.arn(self._wording.resource, name)
@@ -87,6 +87,7 @@ class JobApi:
             modified_at=now,
             tags=to_tags(request.get("Tags", [])),
             log_stream=f"{name}/algo-1-{int(now)}",
+            tuning_arn=tuning_arn,
         )
         if not self._table.create(queued(record)):
             raise ApiError("ResourceInUse", self._wording.taken.format(arn=arn))

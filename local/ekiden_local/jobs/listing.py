@@ -24,16 +24,19 @@ def page(
     *,
     status: Callable[[R], str] = lambda _: "",
     order: str = "Ascending",
+    measure: Callable[[R], float] = lambda _: 0.0,
 ) -> tuple[list[R], dict[str, str]]:
     """The records that a List request asks for, and ``{"NextToken": …}`` where there are more.
 
     A token names the last record of its page, so records that come or go between two calls repeat or hide none of the
-    others. `order` is the operation's default SortOrder. Raises ApiError for a token of another origin.
+    others. `order` is the operation's default SortOrder, `measure` a training job's objective.
+    Raises ApiError for a token of another origin.
     """
 
     def key(record: R) -> list[Any]:
         by = request.get("SortBy", "CreationTime")
-        first = {"Name": record.name, "Status": status(record)}.get(by, record.created_at)
+        by_name = {"Name": record.name, "Status": status(record), "FinalObjectiveMetricValue": measure(record)}
+        first = by_name.get(by, record.created_at)
         return [first, record.name]
 
     wanted = [record for record in records if _matches(record, request, status)]

@@ -12,6 +12,7 @@ class Kind(StrEnum):
 
     TRAINING = "jobs/training"
     PROCESSING = "jobs/processing"
+    TUNING = "jobs/tuning"
     MODEL = "models"
     CONFIG = "endpoint-configs"
     ENDPOINT = "endpoints"
@@ -81,7 +82,10 @@ class Record:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobRecord(Record):
-    """A training or processing job. `transitions` are SecondaryStatusTransitions with epoch seconds."""
+    """A training or processing job. `transitions` are SecondaryStatusTransitions with epoch seconds.
+
+    `tuning_arn` is that of the tuning job it belongs to, `metrics` are the last values that its log had.
+    """
 
     status: str = JobStatus.IN_PROGRESS
     phase: str = Phase.QUEUED
@@ -94,10 +98,29 @@ class JobRecord(Record):
     stop_cause: str | None = None
     stop_at: float | None = None
     log_stream: str = ""
+    tuning_arn: str | None = None
+    metrics: dict[str, float] = field(default_factory=dict)
 
     @property
     def is_over(self) -> bool:
         """Whether nothing will happen to this job any more."""
+        return self.status in TERMINAL
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TuningRecord(Record):
+    """A tuning job. `children` are its training jobs in order: ``{"name", "hyperparameters"}``, written before they
+    are created."""
+
+    status: str = JobStatus.IN_PROGRESS
+    children: list[dict[str, Any]] = field(default_factory=list)
+    stop_cause: str | None = None
+    ended_at: float | None = None
+    failure_reason: str | None = None
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing will happen to this tuning job any more."""
         return self.status in TERMINAL
 
 

@@ -19,6 +19,7 @@ from .process import Child, Exit
 from .records import JobRecord, JobStatus, Phase, StopCause, step
 from .s3 import Store
 from .table import Table
+from .tuning import metrics_of
 
 _LOG_PATIENCE = 1.0  # s that the end of a failed job waits for its last lines to reach CloudWatch
 _SHUTDOWN_GRACE = 5.0  # s between SIGTERM and SIGKILL when the service itself goes down
@@ -228,6 +229,7 @@ class Run:
         if record is None or record.is_over:
             return
         secondary = status.value
+        definitions = record.request.get("AlgorithmSpecification", {}).get("MetricDefinitions", [])
         if status == JobStatus.STOPPED and record.stop_cause == StopCause.MAX_RUNTIME:
             secondary = "MaxRuntimeExceeded"
         self._step(
@@ -238,4 +240,5 @@ class Run:
             failure_reason=reason[:1024] if reason else None,
             exit_message=mlroot.read_text(self._root, "output/message"),
             ended_at=time.time(),
+            metrics=metrics_of(definitions, self._log_file) if definitions else {},
         )

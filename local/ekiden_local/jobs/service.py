@@ -8,7 +8,7 @@ import threading
 import time
 from typing import Any
 
-from . import views
+from . import tuning_views, views
 from .aws import connect
 from .config import Settings
 from .endpoints import EndpointManager
@@ -19,7 +19,7 @@ from .jobs_api import JobApi, wording_of
 from .kinds import JobKind
 from .logs import LogShipper
 from .processing import Processing
-from .records import EndpointRecord, JobRecord, Kind, Record
+from .records import EndpointRecord, JobRecord, Kind, Record, TuningRecord
 from .runner import JobRunner
 from .s3 import Store
 from .server import JobServer
@@ -27,6 +27,8 @@ from .shapes import check, operation, service_model
 from .table import Announce, Table
 from .tags import TagApi
 from .training import Training
+from .tuner import Tuner
+from .tuning_api import TuningApi
 
 _CLOSE_LIMIT = 10.0
 _FLUSH_LIMIT = 3.0
@@ -51,11 +53,13 @@ class JobService:
             Kind.PROCESSING: views.announce_processing,
         }
         jobs = {kind: self._table(kind, JobRecord, announce[kind]) for kind in kinds}
+        tunings = self._table(Kind.TUNING, TuningRecord, tuning_views.announce)
         models = self._table(Kind.MODEL, Record, None)
         configs = self._table(Kind.CONFIG, Record, None)
         endpoints = self._table(Kind.ENDPOINT, EndpointRecord, views.announce_endpoint)
         tables: dict[Kind, Table[Any]] = {
             **jobs,
+            Kind.TUNING: tunings,
             Kind.MODEL: models,
             Kind.CONFIG: configs,
             Kind.ENDPOINT: endpoints,
@@ -69,9 +73,19 @@ class JobService:
             **hosting.operations(),
             **TagApi(list(tables.values())).operations(),
         }
-        for kind, job_kind in kinds.items():
-            api = JobApi(settings, job_kind, jobs[kind], self._runner, wording_of(kind))
+        apis = {
+            kind: JobApi(settings, job_kind, jobs[kind], self._runner, wording_of(kind))
+            for kind, job_kind in kinds.items()
+        }
+        for api in apis.values():
             self._operations.update(api.operations())
+        self._tuner = Tuner(
+            tunings,
+            jobs[Kind.TRAINING],
+            create=apis[Kind.TRAINING].create,
+            stop=lambda name: self._runner.stop(Kind.TRAINING, name),
+        )
+        self._operations.update(TuningApi(settings, tunings, self._tuner).operations())
         service_model()  # read now, not within the first request
         self._started = time.time()
         try:
@@ -82,6 +96,7 @@ class JobService:
         self._outbox.recover(lambda kind, name: tables[kind].get(name))
         self._outbox.start(clients.events)
         self._runner.recover()
+        self._tuner.recover()
         self._manager.recover()
 
     @property
@@ -125,6 +140,7 @@ class JobService:
         self._http.server_close()
         hosting = threading.Thread(target=self._manager.close, kwargs={"stop_children": stop_children}, daemon=True)
         hosting.start()
+        self._tuner.close(_FLUSH_LIMIT)
         self._runner.close(stop_children=stop_children, timeout=_CLOSE_LIMIT)
         hosting.join(_CLOSE_LIMIT)
         self._logs.close(_FLUSH_LIMIT)

@@ -11,7 +11,7 @@ from .shapes import operation
 from .training import model_artifacts
 
 _DEFAULT_STOP = {"MaxRuntimeInSeconds": 86_400}
-_TIME = re.compile(r"(Time)$")
+_TIME = re.compile(r"(Time|Timestamp)$")
 
 
 def given(record_request: dict[str, Any], describe: str) -> dict[str, Any]:
@@ -37,6 +37,13 @@ def training(record: JobRecord) -> dict[str, Any]:
         **_times(record, "Training"),
         **_reason(record),
     }
+    if record.tuning_arn is not None:
+        view["TuningJobArn"] = record.tuning_arn
+    if record.metrics:
+        at = record.ended_at or record.modified_at
+        view["FinalMetricDataList"] = [
+            {"MetricName": name, "Value": value, "Timestamp": at} for name, value in record.metrics.items()
+        ]
     if record.started_at is not None and record.ended_at is not None:
         view["TrainingTimeInSeconds"] = view["BillableTimeInSeconds"] = max(1, int(record.ended_at - record.started_at))
     return view
@@ -125,14 +132,14 @@ def announce_training(old: JobRecord | None, new: JobRecord) -> Announcement | N
     """SageMaker Training Job State Change, for a new status and for the program's start."""
     if not _changed(old, new):
         return None
-    return Announcement("SageMaker Training Job State Change", _detail(training(new), new.tags))
+    return Announcement("SageMaker Training Job State Change", event_detail(training(new), new.tags))
 
 
 def announce_processing(old: JobRecord | None, new: JobRecord) -> Announcement | None:
     """SageMaker Processing Job State Change, likewise."""
     if not _changed(old, new):
         return None
-    return Announcement("SageMaker Processing Job State Change", _detail(processing(new), None))
+    return Announcement("SageMaker Processing Job State Change", event_detail(processing(new), None))
 
 
 def announce_endpoint(old: EndpointRecord | None, new: EndpointRecord) -> Announcement | None:
@@ -140,7 +147,7 @@ def announce_endpoint(old: EndpointRecord | None, new: EndpointRecord) -> Announ
     if old is not None and old.status == new.status and old.generation == new.generation:
         return None
     status = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", new.status).upper()
-    detail = {**_detail(endpoint(new), new.tags), "EndpointStatus": status}
+    detail = {**event_detail(endpoint(new), new.tags), "EndpointStatus": status}
     return Announcement("SageMaker Endpoint State Change", detail, last=new.status == EndpointStatus.DELETING)
 
 
@@ -148,7 +155,7 @@ def _changed(old: JobRecord | None, new: JobRecord) -> bool:
     return old is None or (old.status, old.started_at) != (new.status, new.started_at)
 
 
-def _detail(view: dict[str, Any], tags: dict[str, str] | None) -> dict[str, Any]:
+def event_detail(view: dict[str, Any], tags: dict[str, str] | None) -> dict[str, Any]:
     """A view with times in epoch milliseconds, as SageMaker's events have them."""
     detail = {name: _milliseconds(name, value) for name, value in view.items()}
     return detail if tags is None else {**detail, "Tags": tags}

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 GROUPS = {
     JobKind.PROCESSING: "/aws/sagemaker/ProcessingJobs",
     JobKind.TRAINING: "/aws/sagemaker/TrainingJobs",
+    JobKind.TUNING: "/aws/sagemaker/TrainingJobs",
 }
 
 
@@ -70,7 +71,14 @@ class CloudWatchJobLogs:
 
     def _streams(self, group: str, prefix: str) -> list[Any]:
         request: dict[str, Any] = {"logStreamNamePrefix": prefix} if prefix else {}
-        return list(self._client.describe_log_streams(logGroupName=group, **request)["logStreams"])
+        streams: list[Any] = []
+        for _ in range(MAX_PAGES):
+            answer = self._client.describe_log_streams(logGroupName=group, **request)
+            streams += answer["logStreams"]
+            if not answer.get("nextToken"):
+                break
+            request["nextToken"] = answer["nextToken"]
+        return streams
 
 
 def _cursor(token: str | None) -> tuple[int, str]:
@@ -81,10 +89,11 @@ def _cursor(token: str | None) -> tuple[int, str]:
 
 
 def _place(kind: JobKind, job: str) -> tuple[str, str]:
-    """Log group and stream prefix: jobs share a group, an endpoint has its own."""
+    """Log group and stream prefix: jobs share a group, an endpoint has its own. A tuning job has the logs of its
+    training jobs, whose names begin with its own."""
     if kind is JobKind.ENDPOINT:
         return f"/aws/sagemaker/Endpoints/{job}", ""
-    return GROUPS[kind], f"{job}/"
+    return GROUPS[kind], f"{job}-" if kind is JobKind.TUNING else f"{job}/"
 
 
 def _line(event: Any) -> JobLogLine:

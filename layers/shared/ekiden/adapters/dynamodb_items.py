@@ -34,7 +34,9 @@ SCHEMA = 2
 """Version of the items' shape, written on every item. Versions only add attributes, and readers take what is missing
 for its default: a run begun by one version is finished by its neighbours, before and after.
 
-1: the first. 2: ``tries_left``, ``stopping_since`` and ``output_hash`` on attempts."""
+1: the first. 2: ``tries_left``, ``stopping_since`` and ``output_hash`` on attempts. Runs that search with a tuning job
+also have ``best_job`` and the kind of job ``tuning``; earlier versions refuse their specs. Other runs' items did not
+change with that."""
 
 ACTIVE_SHARDS = 4
 """Partitions of the ``active`` index: its writes spread over them."""
@@ -123,6 +125,7 @@ def attempt_item(run: Run, attempt: Attempt) -> Item:
         "tries_left": attempt.tries_left,
         "stopping_since": text_of(attempt.stopping_since) if attempt.stopping_since else None,
         "output_hash": attempt.output_hash,
+        "best_job": attempt.best_job,
     }
     if attempt.is_live:
         item |= {
@@ -177,6 +180,7 @@ def attempt_of(item: Item) -> Attempt:
         tries_left=int(item.get("tries_left", DEFAULT_TRIES - int(item["number"]))),
         stopping_since=optional_moment(item.get("stopping_since")),
         output_hash=item.get("output_hash"),
+        best_job=item.get("best_job"),
     )
 
 

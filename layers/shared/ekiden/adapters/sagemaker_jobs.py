@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
-from ekiden.adapters import sagemaker_status
+from ekiden.adapters import sagemaker_status, sagemaker_tuning
 from ekiden.adapters.aws_errors import THROTTLED_OR_DOWN, code_of, message_of, translated
 from ekiden.adapters.sagemaker_requests import (
     FINGERPRINT,
@@ -31,19 +31,20 @@ from ekiden.domain import naming
 from ekiden.domain.decisions import JobStatus
 from ekiden.domain.model import Attempt, AttemptStatus, JobKind, JobRef
 from ekiden.errors import NotReadyYet, StageRejected
-from ekiden.ports import Deployment, Job, JobReport
+from ekiden.ports import Deployment, Job, JobReport, Trial
 
 if TYPE_CHECKING:
     from mypy_boto3_sagemaker import SageMakerClient
 
 PAGE = 100
 MAX_PAGES = 5
-"""Per kind of job and sweep: with three kinds at most 15 calls, for 500 changes of each kind."""
+"""Per kind of job and sweep: with four kinds at most 20 calls, for 500 changes of each kind."""
 UNKNOWN = frozenset({"ValidationException", "ResourceNotFound"})
 """How SageMaker says that a name is not known: endpoints, models and training jobs by a ValidationException
-("Could not find …", "Requested resource not found"), processing jobs by ResourceNotFound. The names' patterns were
-checked before."""
+("Could not find …", "Requested resource not found"), processing and tuning jobs by ResourceNotFound. The names'
+patterns were checked before."""
 HEALTH_CHECK_SECONDS = 600
+TUNING = "HyperParameterTuningJob"
 
 
 class SageMakerJobs:
@@ -55,20 +56,23 @@ class SageMakerJobs:
 
     def start(self, job: Job) -> None:
         """See ``ports.Jobs.start``."""
-        kind, request = (
-            (JobKind.TRAINING, training_request(job, self._settings))
-            if job.stage == "train"
-            else (JobKind.PROCESSING, processing_request(job, self._settings))
-        )
-        create = self._client.create_training_job if kind is JobKind.TRAINING else self._client.create_processing_job
         with translated():
             try:
-                create(**request)
+                self._create(job)
             except ClientError as error:
                 if code_of(error) == "ResourceInUse":
-                    self._adopt(JobRef(kind, job.name), fingerprint_of(job))
+                    self._adopt(JobRef(job.kind, job.name), fingerprint_of(job))
                 else:
                     _raise_refusal(error)
+
+    def _create(self, job: Job) -> None:
+        if job.tuning is not None:
+            request = sagemaker_tuning.tuning_request(job, job.tuning, self._settings)
+            self._client.create_hyper_parameter_tuning_job(**request)
+        elif job.kind is JobKind.TRAINING:
+            self._client.create_training_job(**training_request(job, self._settings))
+        else:
+            self._client.create_processing_job(**processing_request(job, self._settings))
 
     def deploy(self, deployment: Deployment) -> None:
         """See ``ports.Jobs.deploy``. The model and its configuration carry the attempt's name."""
@@ -90,6 +94,8 @@ class SageMakerJobs:
                 return sagemaker_status.of_processing(answer)
             case JobKind.TRAINING:
                 return sagemaker_status.of_training(answer)
+            case JobKind.TUNING:
+                return sagemaker_tuning.of_tuning(answer, lambda: self._failed_child(attempt.ref.name))
             case JobKind.ENDPOINT:
                 # Of an attempt that is being stopped only its own configuration counts: the endpoint may be another's.
                 waiting = attempt.status is AttemptStatus.STARTING or attempt.stopping_since is not None
@@ -97,6 +103,19 @@ class SageMakerJobs:
                 if report is None or attempt.stopping_since is None or self._made_by(attempt, answer):
                     return report
                 return replace(report, created_at=None)  # it is to be stopped, but not to be deleted
+
+    def _failed_child(self, tuning_job: str) -> dict[str, Any] | None:
+        """A tuning job's latest training job that failed."""
+        call = self._client.list_training_jobs_for_hyper_parameter_tuning_job
+        with translated():
+            found: Any = call(
+                HyperParameterTuningJobName=tuning_job,
+                StatusEquals="Failed",
+                SortBy="CreationTime",
+                SortOrder="Descending",
+                MaxResults=1,
+            )
+        return next(iter(found["TrainingJobSummaries"]), None)
 
     def _made_by(self, attempt: Attempt, answer: Mapping[str, Any]) -> bool:
         """Whether the attempt created the endpoint: it was tagged with its run then, and is not older."""
@@ -114,6 +133,8 @@ class SageMakerJobs:
                         self._client.stop_processing_job(ProcessingJobName=ref.name)
                     case JobKind.TRAINING:
                         self._client.stop_training_job(TrainingJobName=ref.name)
+                    case JobKind.TUNING:
+                        self._client.stop_hyper_parameter_tuning_job(HyperParameterTuningJobName=ref.name)
                     case JobKind.ENDPOINT:
                         self._client.delete_endpoint(EndpointName=ref.name)
             except ClientError as error:
@@ -126,6 +147,7 @@ class SageMakerJobs:
         listings: list[tuple[JobKind, Callable[..., Any], str, str, Mapping[str, JobStatus]]] = [
             (JobKind.PROCESSING, client.list_processing_jobs, "ProcessingJobSummaries", "ProcessingJob", JOB_STATUS),
             (JobKind.TRAINING, client.list_training_jobs, "TrainingJobSummaries", "TrainingJob", JOB_STATUS),
+            (JobKind.TUNING, client.list_hyper_parameter_tuning_jobs, f"{TUNING}Summaries", TUNING, JOB_STATUS),
             (JobKind.ENDPOINT, client.list_endpoints, "Endpoints", "Endpoint", ENDPOINT_STATUS),
         ]
         request = {"LastModifiedTimeAfter": moment, "MaxResults": PAGE, "SortBy": "CreationTime"}
@@ -136,6 +158,14 @@ class SageMakerJobs:
                     if statuses.get(entry[f"{prefix}Status"], JobStatus.RUNNING) is not JobStatus.RUNNING:
                         ended.add(JobRef(kind, entry[f"{prefix}Name"]))
         return frozenset(ended)
+
+    def trials(self, tuning_job: str) -> list[Trial]:
+        """See ``ports.Jobs.trials``."""
+        call = self._client.list_training_jobs_for_hyper_parameter_tuning_job
+        request = {"HyperParameterTuningJobName": tuning_job, "SortBy": "CreationTime", "SortOrder": "Ascending"}
+        with translated():
+            found = _pages(call, "TrainingJobSummaries", {**request, "MaxResults": PAGE})
+        return [sagemaker_tuning.trial_of(entry) for entry in found]
 
     def endpoint_in_service(self, name: str) -> bool | None:
         """See ``ports.Jobs.endpoint_in_service``."""
@@ -149,6 +179,9 @@ class SageMakerJobs:
                     return _found(self._client.describe_processing_job, ProcessingJobName=ref.name)
                 case JobKind.TRAINING:
                     return _found(self._client.describe_training_job, TrainingJobName=ref.name)
+                case JobKind.TUNING:
+                    describe = self._client.describe_hyper_parameter_tuning_job
+                    return _found(describe, HyperParameterTuningJobName=ref.name)
                 case JobKind.ENDPOINT:
                     return _found(self._client.describe_endpoint, EndpointName=ref.name)
 
@@ -156,7 +189,7 @@ class SageMakerJobs:
         existing = self._describe(ref)
         if existing is None:
             raise NotReadyYet(f"{ref} is in use and cannot be described yet")
-        if existing.get("Environment", {}).get(FINGERPRINT) != fingerprint:
+        if _environment(ref, existing).get(FINGERPRINT) != fingerprint:
             raise StageRejected(
                 f"a job named {ref.name} exists already and is not this one; it was left alone",
                 code="NAME_TAKEN",
@@ -259,8 +292,15 @@ def _is_of(attempt: Attempt, answer: Mapping[str, Any]) -> bool:
     """Whether a described job was made for the attempt, and does not only have its name."""
     if attempt.ref.kind is JobKind.ENDPOINT:
         return True  # endpoints are told apart by their configuration
-    run_id = answer.get("Environment", {}).get(RUN_ID, "")
+    run_id = _environment(attempt.ref, answer).get(RUN_ID, "")
     return naming.job_name(run_id, attempt.stage, attempt.number) == attempt.job
+
+
+def _environment(ref: JobRef, answer: Mapping[str, Any]) -> Mapping[str, Any]:
+    if ref.kind is JobKind.TUNING:
+        return sagemaker_tuning.environment_of(answer)
+    found: Mapping[str, Any] = answer.get("Environment", {})
+    return found
 
 
 def _raise_refusal(error: ClientError) -> None:

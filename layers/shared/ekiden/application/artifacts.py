@@ -24,7 +24,7 @@ def manifest_hash(objects: Objects, attempt: Attempt) -> str | None:
     """
     if attempt.ref.kind is JobKind.ENDPOINT:
         return None
-    folder = naming.model_prefix(attempt.output, attempt.job) if attempt.stage is Stage.TRAIN else attempt.output
+    folder = naming.model_of(attempt) if attempt.stage is Stage.TRAIN else attempt.output
     uri = S3Uri.parse(folder.rstrip("/") + f"/{MANIFEST}")
     try:
         body = objects.get(uri.bucket, uri.key, limit=MAX_MANIFEST_BYTES)

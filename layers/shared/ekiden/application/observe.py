@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from ekiden.application.artifacts import manifest_hash
 from ekiden.application.moving import move
 from ekiden.application.plans import Deployed
 from ekiden.application.races import until_decided
+from ekiden.application.tuning import keep_trials
 from ekiden.domain.decisions import JobGone, JobReported, JobStatus
 from ekiden.domain.model import Attempt, AttemptStatus, JobKind, JobRef, Run, Stage
-from ekiden.errors import AlreadyDone, PipelineError
+from ekiden.errors import AlreadyDone, Permanent, PipelineError
 from ekiden.ports import Clock, JobLogs, JobReport, Jobs, Ledger, Objects, Randomness
 
 START_GRACE = timedelta(seconds=180)
@@ -114,6 +115,10 @@ class ObserveJob:
 
     def _event_of(self, attempt: Attempt, report: JobReport) -> JobReported:
         ended_badly = report.status not in {JobStatus.RUNNING, JobStatus.SUCCEEDED}
+        left = replace(attempt, best_job=report.best_job)
+        if report.best_job is not None:
+            with suppress(Permanent):  # a list that nobody can write must not keep the model from being deployed
+                keep_trials(self.jobs, self.objects, attempt, report.best_job)
         return JobReported(
             attempt.stage,
             attempt.number,
@@ -123,7 +128,8 @@ class ObserveJob:
             report.started_at,
             report.ended_at,
             self._log_tail(attempt) if ended_badly else (),
-            manifest_hash(self.objects, attempt) if report.status is JobStatus.SUCCEEDED else None,
+            manifest_hash(self.objects, left) if report.status is JobStatus.SUCCEEDED else None,
+            report.best_job,
         )
 
     def _log_tail(self, attempt: Attempt) -> tuple[str, ...]:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 
+from ekiden.application.tuning import plain_text, tuning_of
+from ekiden.contracts.hpo import HpoModel
 from ekiden.contracts.spec import PipelineSpec, parse_spec
 from ekiden.domain import naming
 from ekiden.domain.decisions import Plan
-from ekiden.domain.model import Attempt, AttemptStatus, Run, Stage
+from ekiden.domain.model import Attempt, AttemptStatus, JobKind, Run, Stage
 from ekiden.ports import Deployment, Job
 
 
@@ -36,7 +38,13 @@ def plan_for(spec: PipelineSpec, deployed: Deployed) -> Plan:
         stage_timeouts={Stage(n): timedelta(hours=own.hours) for n, own in limits.stages.items() if own.hours},
         stage_tries={Stage(n): own.attempts for n, own in limits.stages.items() if own.attempts},
         run_timeout=timedelta(hours=limits.run_hours) if limits.run_hours else None,
+        stage_kinds={Stage.TRAIN: JobKind.TUNING} if tunes(spec) else {},
     )
+
+
+def tunes(spec: PipelineSpec) -> bool:
+    """Whether the model is trained by a tuning job."""
+    return spec.model.searches_in == "tuning-job"
 
 
 def export_job(run: Run, attempt: Attempt, deployed: Deployed) -> Job:
@@ -46,12 +54,22 @@ def export_job(run: Run, attempt: Attempt, deployed: Deployed) -> Job:
 
 def process_job(run: Run, attempt: Attempt, deployed: Deployed) -> Job:
     """The export in, the encoded graph out."""
-    return _processing_job(run, attempt, deployed, "export", run.output_of(Stage.EXPORT))
+    job = _processing_job(run, attempt, deployed, "export", run.output_of(Stage.EXPORT))
+    return replace(job, inputs=job.inputs | _scripts(spec_of(run)))  # they may bring a configuration for searches
 
 
-def train_job(run: Run, attempt: Attempt, deployed: Deployed) -> Job:
-    """The encoded graph in, a model with its evaluation out."""
+def train_job(run: Run, attempt: Attempt, deployed: Deployed, space: HpoModel | None = None) -> Job:
+    """The encoded graph in, a model with its evaluation out; with ``space`` as a tuning job.
+
+    Raises:
+        StageRejected: nothing varies in ``space``.
+    """
     spec = spec_of(run)
+    seconds = _seconds(spec, attempt.stage)
+    static = {name: plain_text(value) for name, value in spec.model.hyperparameters.items()}
+    tuning = None
+    if space is not None:
+        tuning, static = tuning_of(spec, space, stage_seconds=seconds)
     return Job(
         name=attempt.job,
         stage=attempt.stage,
@@ -59,12 +77,14 @@ def train_job(run: Run, attempt: Attempt, deployed: Deployed) -> Job:
         inputs={
             "processed": run.output_of(Stage.PROCESS),
             "spec": _spec_prefix(run, deployed),
-        },
+        }
+        | _scripts(spec),
         instance_type=spec.model.instance_type,
-        max_runtime_seconds=_seconds(spec, attempt.stage),
+        max_runtime_seconds=seconds,
         output=attempt.output,
         environment={"EKIDEN_TIMELINE": _timeline(run)},
-        hyperparameters={name: _text(value) for name, value in spec.model.hyperparameters.items()},
+        hyperparameters=static,
+        tuning=tuning,
     )
 
 
@@ -78,7 +98,7 @@ def deployment(run: Run, attempt: Attempt) -> Deployment:
         name=attempt.job,
         run_id=run.run_id,
         endpoint=spec.endpoint_name,
-        model=naming.model_prefix(trained.output, trained.job),
+        model=naming.model_of(trained),
         instance_type=spec.deploy.instance_type,
         instance_count=spec.deploy.instance_count,
     )
@@ -107,8 +127,9 @@ def _seconds(spec: PipelineSpec, stage: Stage) -> int:
     return max(60, int((own.hours if own and own.hours else spec.limits.stage_hours) * 3600))
 
 
-def _text(value: bool | int | float | str) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
+def _scripts(spec: PipelineSpec) -> dict[str, str]:
+    """The channel with a custom model's scripts."""
+    return {"source": spec.model.source} if spec.model.source is not None else {}
 
 
 def _timeline(run: Run) -> str:

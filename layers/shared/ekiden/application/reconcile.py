@@ -26,7 +26,7 @@ ENDED_WINDOW = timedelta(minutes=5)
 the lists hold all changes of a thousand active runs: what a list cuts off nobody would see."""
 OUTAGE_WINDOW = timedelta(minutes=30)
 """How far back every tenth minute's sweep asks: for what ended while nobody swept."""
-LIST_CALLS = 15
+LIST_CALLS = 20
 """Calls of the budget that the lists are reckoned at: as many as they may take."""
 SOON = timedelta(seconds=45)
 """Until the next look at an attempt that waits for us. Less than a minute, so that no sweep is missed."""

@@ -145,7 +145,7 @@ class ShowStatus:
         trained = _trained(run)
         if trained is None:
             return None
-        uri = naming.model_prefix(trained.output, trained.job) + TRAIN_ARTIFACTS["evaluation"]
+        uri = naming.model_of(trained) + TRAIN_ARTIFACTS["evaluation"]
         key = uri.removeprefix(f"s3://{self.bucket}/")
         # A run is shown even if its evaluation cannot be.
         with suppress(Permanent, ValueError, TypeError):
@@ -160,9 +160,11 @@ class ShowStatus:
                 found[attempt.stage.value] = attempt.output
         trained = _trained(run)
         if trained is not None:
-            model = naming.model_prefix(trained.output, trained.job)
+            model = naming.model_of(trained)
             found["model"] = model
             found |= {name: model + file for name, file in TRAIN_ARTIFACTS.items()}
+            if trained.best_job is not None:
+                found["trials"] = naming.trials_of(trained)
         return found
 
 

@@ -9,10 +9,11 @@ from ekiden.application import plans
 from ekiden.application.moving import move
 from ekiden.application.plans import Deployed
 from ekiden.application.races import until_decided
+from ekiden.application.tuning import read_space
 from ekiden.domain.decisions import JobStarted, StartRefused
 from ekiden.domain.model import WORKING_RUN, Attempt, AttemptStatus, Failure, Run, Stage
 from ekiden.errors import AlreadyDone, NotFound, Permanent
-from ekiden.ports import Clock, Jobs, Ledger, Randomness
+from ekiden.ports import Clock, Jobs, Ledger, Objects, Randomness
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +25,7 @@ class StartStage:
     clock: Clock
     randomness: Randomness
     deployed: Deployed
+    objects: Objects
 
     def __call__(self, run_id: str, stage: Stage, number: int, *, actor: str) -> None:
         """Start attempt ``number`` of ``stage``.
@@ -61,8 +63,9 @@ class StartStage:
         self.jobs.start(plans.process_job(run, attempt, self.deployed))
 
     def train(self, run: Run, attempt: Attempt) -> None:
-        """Start the training job."""
-        self.jobs.start(plans.train_job(run, attempt, self.deployed))
+        """Start the training job, or the tuning job that the spec asks for."""
+        space = read_space(self.objects, run) if plans.tunes(plans.spec_of(run)) else None
+        self.jobs.start(plans.train_job(run, attempt, self.deployed, space))
 
     def deploy(self, run: Run, attempt: Attempt) -> None:
         """Create or update the endpoint."""

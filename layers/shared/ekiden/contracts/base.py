@@ -174,8 +174,24 @@ def _tags(model: type[BaseModel]) -> tuple[Any, ...]:
     return get_args(field.annotation) if field and get_origin(field.annotation) is Literal else ()
 
 
-_UNION_TAGS = frozenset({"numerical", "category", "bucket_numerical", "datetime"})
-"""Tags of discriminated unions: pydantic adds them to the location, the document does not have them."""
+_UNION_TAGS = frozenset(
+    {
+        "auto",
+        "bucket_numerical",
+        "category",
+        "datetime",
+        "none",
+        "numerical",
+        "text_fasttext",
+        "text_sbert",
+        "text_sbert128",
+        "text_sbert512",
+        "text_tfidf",
+        "text_word2vec",
+        "word2vec",
+    }
+)
+"""Tags of discriminated unions (types of features): pydantic adds them to the location, the document does not."""
 
 
 def _is_union_tag(location: tuple[int | str, ...], index: int) -> bool:

@@ -14,31 +14,35 @@ from typing import Final
 
 from ekiden.contracts.base import Fault, path_of, shorten
 
-Value = bool | int | float | None
+Value = bool | int | float | str | None
 """A hyperparameter as the engine uses it; None is ``auto``."""
 
 AUTO: Final = "auto"
-PLATFORM_PREFIX: Final = "sagemaker_"
-"""Keys that the SageMaker SDK adds by itself; they are none of the model's."""
+PLATFORM_PREFIX: Final = ("sagemaker_", "_tuning_")
+"""Keys that the SageMaker SDK and tuning jobs add by themselves; they are none of the model's."""
 
 
 @dataclass(frozen=True, slots=True)
 class Hyperparameter:
-    """One entry: its kind is ``bool``, ``int`` or ``float``, its bounds are inclusive, ``auto`` is a value or not."""
+    """One entry: its kind is ``bool``, ``int`` or ``float`` with inclusive bounds, or ``str`` with ``choices``;
+    ``auto`` is a value or not."""
 
     name: str
     default: Value
     meaning: str
     minimum: float = 0
     maximum: float = 0
-    kind: type[bool] | type[int] | type[float] = float
+    kind: type[bool] | type[int] | type[float] | type[str] = float
     auto: bool = False
+    choices: tuple[str, ...] = ()
 
     @property
     def accepted(self) -> str:
         """What it takes, in words: ``a whole number from 1 to 1024``."""
         if self.kind is bool:
-            return "true or false"
+            return f"true, false or {AUTO}" if self.auto else "true or false"
+        if self.kind is str:
+            return f"one of {', '.join((*self.choices, AUTO) if self.auto else self.choices)}"
         kind = "a whole number" if self.kind is int else "a number"
         return f"{kind} from {self.minimum:.10g} to {self.maximum:.10g}" + (f", or {AUTO}" if self.auto else "")
 
@@ -49,12 +53,16 @@ class Hyperparameter:
             ValueError: it is not ``accepted``.
         """
         plain = text.strip().strip('"').lower()
+        if self.auto and plain == AUTO:
+            return None
         if self.kind is bool:
             if plain not in {"true", "false", "1", "0"}:
                 raise self._refused(text)
             return plain in {"true", "1"}
-        if self.auto and plain == AUTO:
-            return None
+        if self.kind is str:
+            if plain.replace("_", "-") not in self.choices:
+                raise self._refused(text)
+            return plain.replace("_", "-")
         try:
             number = float(plain)
         except ValueError:
@@ -69,19 +77,52 @@ class Hyperparameter:
         return ValueError(f"must be {self.accepted}, not {shorten(text.strip())}")
 
 
+LINK_LOSSES: Final = ("cross-entropy", "bpr", "contrastive")
+
 RGCN: Final = (
     Hyperparameter(
-        "num-hidden", 32, "Width of a node's vector; wider learns finer taste and takes longer", 1, 1024, int
+        "num-hidden",
+        None,
+        "Width of a node's vector; wider learns finer taste and takes longer; auto: 32 for edges, 64 for nodes and "
+        "links",
+        1,
+        1024,
+        int,
+        auto=True,
     ),
     Hyperparameter(
-        "num-epochs", 60, "Most passes over the training edges; early stopping usually ends it", 1, 10_000, int
+        "num-epochs",
+        None,
+        "Most passes over the training rows; early stopping usually ends it; auto: 60 for edges, 300 for nodes, 15 or "
+        "more for links",
+        1,
+        10_000,
+        int,
+        auto=True,
     ),
-    Hyperparameter("lr", 0.002, "Learning rate of Adam; halved every 20 epochs", 1e-6, 1),
-    Hyperparameter("dropout", 0.0, "Share of a vector's entries that are hidden in each step", 0, 0.9),
+    Hyperparameter(
+        "lr",
+        None,
+        "Learning rate of Adam; auto: 0.002 for edges (halved every 20 epochs), 0.02 for nodes, 0.005 for links "
+        "(falls to zero)",
+        1e-6,
+        1,
+        auto=True,
+    ),
+    Hyperparameter(
+        "dropout",
+        None,
+        "Share of a vector's entries that are hidden in each step; auto: 0 for edges; for nodes 0.5, or 0.1 if that "
+        "validates clearly better",
+        0,
+        0.9,
+        auto=True,
+    ),
     Hyperparameter(
         "batch-size",
         None,
-        "Training edges per step; auto takes a sixteenth of them, 64 at least",
+        "Training edges per step, questions (node and relation) per step for links; auto: a sixteenth of the edges, "
+        "64 at least; a 64th of the questions, 512 at least",
         1,
         100_000_000,
         int,
@@ -90,21 +131,193 @@ RGCN: Final = (
     Hyperparameter(
         "regularization-coef",
         None,
-        "Strength of the L2 penalty; auto tries 1, 3 and 9 on the validation edges",
+        "Strength of the L2 penalty; auto tries 1, 3 and 9 on the validation edges, is 0.2 for links; not for nodes",
         0,
         10_000,
         auto=True,
     ),
-    Hyperparameter("enable-early-stop", True, "Stop once the validation edges get no better", kind=bool),
-    Hyperparameter("window-for-early-stop", 6, "Epochs without improvement before that", 1, 10_000, int),
+    Hyperparameter("enable-early-stop", True, "Stop once the validation rows get no better", kind=bool),
+    Hyperparameter(
+        "window-for-early-stop",
+        None,
+        "Epochs without improvement before that; auto: 6 for edges, 50 for nodes, 3 for links",
+        1,
+        10_000,
+        int,
+        auto=True,
+    ),
     Hyperparameter(
         "seed", 0, "Seed of the split and of the first member; the same seed, the same model", 0, 2**31 - 1, int
     ),
-    Hyperparameter("seeds", 6, "Members of the ensemble, trained with consecutive seeds and averaged", 1, 64, int),
+    Hyperparameter(
+        "seeds", 6, "Members of the ensemble, trained with consecutive seeds and averaged; not for links", 1, 64, int
+    ),
+    Hyperparameter(
+        "num-layer",
+        None,
+        "Relational layers; auto compares candidates on the validation rows (see propagation-steps); nodes only",
+        0,
+        3,
+        int,
+        auto=True,
+    ),
+    Hyperparameter(
+        "propagation-steps",
+        None,
+        "Steps in which answers spread along all edges after the layers; auto compares none and 10 on the "
+        "validation rows; nodes only",
+        0,
+        100,
+        int,
+        auto=True,
+    ),
+    Hyperparameter(
+        "concat-node-embed",
+        None,
+        "Free vectors for the nodes of all types, not only for neighbours without features; auto compares both on the "
+        "validation rows; nodes only",
+        kind=bool,
+        auto=True,
+    ),
+    Hyperparameter("num-bases", 0, "Matrices that those of the relations are mixed from; 0: each its own", 0, 64, int),
+    Hyperparameter("use-self-loop", True, "Whether a layer passes a node's own vector on; nodes only", kind=bool),
+    Hyperparameter(
+        "use-class-weight", False, "Every class weighs the same in training, however rare; nodes only", kind=bool
+    ),
+    Hyperparameter(
+        "weight-decay",
+        None,
+        "L2 weight of the matrices and free vectors; auto: 0.005, or 0.0005 if that validates clearly better; nodes "
+        "only",
+        0,
+        1,
+        auto=True,
+    ),
+    Hyperparameter(
+        "loss",
+        "cross-entropy",
+        "cross-entropy: softmax over the candidates; bpr: answers above negatives, pair by pair; contrastive: on "
+        "either side of a margin, hard negatives count more; links only",
+        kind=str,
+        choices=LINK_LOSSES,
+    ),
+    Hyperparameter(
+        "num-negs",
+        None,
+        "Candidates that a batch is held against, shared by its questions; auto: all up to 20,000, else 1,024; links "
+        "only",
+        1,
+        1_000_000,
+        int,
+        auto=True,
+    ),
+    Hyperparameter("gamma", 0.0, "Margin of the contrastive loss; links only", 0, 1000),
+    Hyperparameter(
+        "closed-form",
+        True,
+        "Fit EASE and iALS beside the encoder and blend what validation says; links only",
+        kind=bool,
+    ),
 )
 
+FM: Final = (
+    Hyperparameter(
+        "num-hidden",
+        15,
+        "Width of a node's vector; wider learns finer taste and takes longer; one less than a multiple of 8 is "
+        "quickest",
+        1,
+        255,
+        int,
+    ),
+    Hyperparameter("num-epochs", 300, "Iterations of the Gibbs sampler, warm-up and burn-in included", 1, 10_000, int),
+    Hyperparameter("burn-in", 5, "Draws to drop after the warm-up of 10 iterations", 0, 10_000, int),
+    Hyperparameter(
+        "regularization-coef", 1.0, "Multiplies the precisions that the priors of the vectors expect", 1e-3, 1_000
+    ),
+    Hyperparameter(
+        "mean-rank", 64, "Width of the vectors that the draws' mean is folded into for serving", 1, 1024, int
+    ),
+    Hyperparameter("seed", 0, "Seed of the split and of the draws; the same seed, the same model", 0, 2**31 - 1, int),
+)
+
+
+def _kge(regularization: float) -> tuple[Hyperparameter, ...]:
+    """Knowledge-graph embeddings; they differ in how much regularisation they want."""
+    return (
+        Hyperparameter(
+            "num-hidden",
+            128,
+            "Width of a vector; complex and rotate have as many real and as many imaginary entries",
+            1,
+            4096,
+            int,
+        ),
+        Hyperparameter(
+            "num-epochs",
+            None,
+            "Passes over the training links, over which the learning rate falls to zero; auto: 8, more where a pass "
+            "has few batches",
+            1,
+            10_000,
+            int,
+            auto=True,
+        ),
+        Hyperparameter("lr", 0.1, "Learning rate of Adagrad", 1e-6, 10),
+        Hyperparameter(
+            "batch-size",
+            None,
+            "Questions (given node and relation) per step; auto: 1,024, fewer where there are few",
+            1,
+            1_000_000,
+            int,
+            auto=True,
+        ),
+        Hyperparameter(
+            "num-negs",
+            None,
+            "Candidates that a batch is held against, shared by its questions; auto: all up to 20,000, else 4,096; 256 "
+            "for bpr and contrastive",
+            1,
+            1_000_000,
+            int,
+            auto=True,
+        ),
+        Hyperparameter(
+            "loss",
+            "cross-entropy",
+            "cross-entropy: softmax over the candidates; bpr: answers above negatives, pair by pair; contrastive: on "
+            "either side of a margin, hard negatives count more",
+            kind=str,
+            choices=LINK_LOSSES,
+        ),
+        Hyperparameter(
+            "gamma",
+            None,
+            "Margin of the contrastive loss; auto: 12 for transe and rotate, 0 for distmult and complex",
+            0,
+            1000,
+            auto=True,
+        ),
+        Hyperparameter("regularization-coef", regularization, "Weight of the nuclear 3-norm penalty", 0, 100),
+        Hyperparameter("enable-early-stop", True, "Stop once the validation links get no better", kind=bool),
+        Hyperparameter("window-for-early-stop", 3, "Epochs without improvement before that", 1, 10_000, int),
+        Hyperparameter(
+            "seed", 0, "Seed of the split and of the start; the same seed, the same model", 0, 2**31 - 1, int
+        ),
+    )
+
+
+KGE: Final[Mapping[str, tuple[Hyperparameter, ...]]] = {
+    "transe": _kge(0.02),
+    "distmult": _kge(0.1),
+    "complex": _kge(0.1),
+    "rotate": _kge(0.02),
+}
+
 HYPERPARAMETERS: Final[Mapping[str, Mapping[str, Hyperparameter]]] = {
-    model: {entry.name: entry for entry in entries} for model, entries in {"rgcn": RGCN, "mf": RGCN}.items()
+    model: {entry.name: entry for entry in entries}
+    for model, entries in {"rgcn": RGCN, "mf": RGCN, "fm": FM, **KGE}.items()
 }
 """Model to name to entry."""
 

@@ -13,6 +13,7 @@ from ekiden.errors import ContractViolation
 KIND_OF_DETAIL_TYPE = {
     "SageMaker Processing Job State Change": (JobKind.PROCESSING, "ProcessingJob"),
     "SageMaker Training Job State Change": (JobKind.TRAINING, "TrainingJob"),
+    "SageMaker HyperParameter Tuning Job State Change": (JobKind.TUNING, "HyperParameterTuningJob"),
     "SageMaker Endpoint State Change": (JobKind.ENDPOINT, "Endpoint"),
 }
 

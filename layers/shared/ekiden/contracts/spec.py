@@ -7,13 +7,10 @@ after money was spent, are enforced here.
 
 from __future__ import annotations
 
-import builtins
-import math
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
-    BeforeValidator,
     Field,
     SerializerFunctionWrapHandler,
     ValidationError,
@@ -22,38 +19,19 @@ from pydantic import (
     model_serializer,
     model_validator,
 )
-from pydantic.json_schema import SkipJsonSchema
 
-from ekiden.contracts.base import DocumentError, Fault, Label, Name, Strict, faults_of, kind_of, shorten
+from ekiden.contracts.base import DocumentError, Fault, Name, Strict, faults_of, kind_of
 from ekiden.contracts.hyperparameters import hyperparameter_faults
 from ekiden.contracts.s3uri import S3Uri
-from ekiden.contracts.split_rates import DEFAULT_SPLIT_RATE, advice_on_sum, exact_sum
+from ekiden.contracts.spec_features import Feature as Feature
+from ekiden.contracts.spec_model import ALLOW_LOCAL_SOURCE as ALLOW_LOCAL_SOURCE
+from ekiden.contracts.spec_model import InstanceType, Model
+from ekiden.contracts.spec_targets import EVERY_LINK, Target
+from ekiden.contracts.spec_targets import EdgeType as EdgeType
+from ekiden.contracts.tasks import MODEL_TASKS
 
 SpecError = DocumentError
 """A spec that cannot run; ``faults`` names every place and what to do."""
-
-
-def _are_three(what: str) -> BeforeValidator:
-    def check(value: object) -> object:
-        if not isinstance(value, list | tuple) or len(value) != 3:
-            found = f"{len(value)}" if isinstance(value, list | tuple) else kind_of(value)
-            raise ValueError(f"give {what}; found {found}")
-        return value
-
-    return BeforeValidator(check)
-
-
-EdgeType = Annotated[
-    tuple[Label, Label, Label],
-    _are_three("three names: source node label, edge label, destination node label, such as [user, rated, movie]"),
-]
-"""Source node label, edge label, destination node label."""
-
-Rates = Annotated[
-    tuple[float, float, float], _are_three("three rates: training, validation, test, such as [0.8, 0.1, 0.1]")
-]
-
-ALLOW_LOCAL_SOURCE = "allow_local_source"
 
 
 class Graph(Strict):
@@ -69,148 +47,6 @@ class Graph(Strict):
             # S3 prefixes are text: without the slash, "graph" would also bring in "graph-old/".
             return uri if uri.endswith(("/", ".csv", ".csv.gz")) else f"{uri}/"
         return source
-
-
-class CustomSplit(Strict):
-    """Files that say which labelled edges are for training, validation and test (``~from``, ``~to`` columns)."""
-
-    train: Label
-    valid: Label | None = None
-    test: Label | None = None
-
-    @field_validator("train", "valid", "test")
-    @classmethod
-    def _stays_below_the_source(cls, name: str | None) -> str | None:
-        if name is not None and (name.startswith("/") or ".." in name.split("/")):
-            raise ValueError(f"{shorten(name)} must be a path below graph.source")
-        return name
-
-
-class Target(Strict):
-    """What to predict: a numeric property of one edge type."""
-
-    edge: Annotated[EdgeType, Field(description="source label, edge label, destination label")]
-    property: Label
-    type: Literal["regression"]
-    split_rate: Rates | None = None
-    custom_split_filenames: CustomSplit | None = None
-
-    @field_validator("split_rate")
-    @classmethod
-    def _sums_to_one(cls, rates: tuple[float, float, float] | None) -> tuple[float, float, float] | None:
-        if rates is None:
-            return None
-        if any(not 0.0 <= rate <= 1.0 for rate in rates):
-            raise ValueError("each of the three rates must lie between 0 and 1")
-        if rates[0] == 0.0:
-            raise ValueError("the first rate is the share of training edges and cannot be 0")
-        if exact_sum(rates) != 1.0:
-            raise ValueError(advice_on_sum(rates))
-        return rates
-
-    @model_validator(mode="after")
-    def _has_one_split(self) -> Self:
-        if self.split_rate is not None and self.custom_split_filenames is not None:
-            raise ValueError("give either split_rate or custom_split_filenames, not both")
-        return self
-
-    @builtins.property
-    def split(self) -> tuple[float, float, float]:
-        """The rates to split by: train, validation, test."""
-        return self.split_rate or DEFAULT_SPLIT_RATE
-
-
-class _Feature(Strict):
-    node: Annotated[Label | None, Field(description="the node label; required")] = None
-    # Specs that earlier versions took may have it, so it can be read; `parse_spec` takes it no more.
-    edge: SkipJsonSchema[EdgeType | None] = None
-    property: Label
-
-    @model_validator(mode="after")
-    def _belongs_to_one_thing(self) -> Self:
-        if (self.node is None) == (self.edge is None):
-            raise ValueError("give node: the label of the nodes that have the property")
-        return self
-
-
-Imputer = Literal["mean", "median", "most_frequent", "most-frequent"]
-
-
-class NumericalFeature(_Feature):
-    """A number. ``norm: standard`` divides by the sum of the values, as Neptune ML does; it is not a z-score."""
-
-    type: Literal["numerical"]
-    norm: Literal["none", "min-max", "standard"] = "min-max"
-    imputer: Imputer | None = None
-    separator: Annotated[str, Field(min_length=1, max_length=1)] | None = None
-
-
-class CategoryFeature(_Feature):
-    """One of at most 100 values (the 99 most frequent and OTHER), or several with ``separator``."""
-
-    type: Literal["category"]
-    separator: Annotated[str, Field(min_length=1, max_length=1)] | None = None
-
-
-class BucketNumericalFeature(_Feature):
-    """A number as the buckets it falls into; ``slide_window_size`` lets it fall into neighbouring ones too."""
-
-    type: Literal["bucket_numerical"]
-    range: tuple[float, float]
-    bucket_cnt: Annotated[int, Field(ge=2, le=1000)]
-    slide_window_size: Annotated[float, Field(ge=0)] = 0.0
-    imputer: Imputer | None = None
-
-    @field_validator("range")
-    @classmethod
-    def _rises(cls, bounds: tuple[float, float]) -> tuple[float, float]:
-        if not bounds[0] < bounds[1]:
-            raise ValueError("the first bound must be below the second")
-        return bounds
-
-
-class DatetimeFeature(_Feature):
-    """A date as one-hot parts."""
-
-    type: Literal["datetime"]
-    datetime_parts: Annotated[list[Literal["year", "month", "weekday", "hour"]], Field(min_length=1)] = [
-        "year",
-        "month",
-        "weekday",
-        "hour",
-    ]
-
-
-Feature = Annotated[
-    NumericalFeature | CategoryFeature | BucketNumericalFeature | DatetimeFeature, Field(discriminator="type")
-]
-
-
-def _is_plain(value: object) -> object:
-    if not isinstance(value, bool | int | float | str):
-        raise ValueError(f"a hyper-parameter is a number, a text, true or false; found {kind_of(value)}")
-    if isinstance(value, float) and not math.isfinite(value):
-        raise ValueError("must be a finite number")
-    if isinstance(value, int | str) and len(str(value)) > MAX_HYPERPARAMETER:
-        raise ValueError(f"SageMaker takes at most {MAX_HYPERPARAMETER:,} characters")
-    return value
-
-
-MAX_HYPERPARAMETER = 2500
-HyperparameterValue = Annotated[bool | int | float | str, BeforeValidator(_is_plain)]
-
-InstanceType = Annotated[str, Field(pattern=r"^ml\.[a-z0-9-]+\.[a-z0-9]+$")]
-
-
-class Model(Strict):
-    """Which model to train and how; hyper-parameters carry Neptune ML's names where it has them."""
-
-    name: Literal["rgcn"] = "rgcn"
-    hyperparameters: Annotated[
-        dict[Annotated[str, Field(min_length=1, max_length=256)], HyperparameterValue],
-        Field(max_length=90, description="docs/hyperparameters.md lists them"),
-    ] = {}
-    instance_type: InstanceType = "ml.m5.xlarge"
 
 
 class Deploy(Strict):
@@ -252,6 +88,10 @@ class Limits(Strict):
         return {name: value for name, value in fields.items() if name not in silent or value != silent[name]}
 
 
+MAX_TARGETS = 8
+"""Targets of one spec: each is a model of its own in the training job."""
+
+
 class PipelineSpec(Strict):
     """One pipeline, from the graph to the endpoint."""
 
@@ -259,24 +99,19 @@ class PipelineSpec(Strict):
     name: Name
     engine: Literal["sagemaker"] = "sagemaker"
     graph: Graph
-    targets: Annotated[list[Target], Field(min_length=1, max_length=1)]
+    targets: Annotated[
+        list[Target], Field(max_length=MAX_TARGETS, description="none: the links of every edge type")
+    ] = []
     features: list[Feature] = []
     processing_instance_type: InstanceType = "ml.m5.xlarge"
     model: Model = Model()
     deploy: Deploy = Deploy()
     limits: Limits = Limits()
 
-    @field_validator("targets", mode="before")
-    @classmethod
-    def _is_one(cls, targets: object) -> object:
-        if isinstance(targets, list | tuple) and len(targets) != 1:
-            raise ValueError(f"give one target: a run predicts one property; found {len(targets)}")
-        return targets
-
     @model_validator(mode="after")
     def _does_not_repeat(self) -> Self:
+        faults = [*_repeated_targets(self.targets), *_impossible_targets(self)]
         seen: dict[tuple[object, str], int] = {}
-        faults: list[Fault] = []
         for index, feature in enumerate(self.features):
             path = f"features[{index}]"
             key = (feature.node or feature.edge, feature.property)
@@ -288,9 +123,33 @@ class PipelineSpec(Strict):
         return self
 
     @property
+    def predicts(self) -> list[Target]:
+        """The targets; without any, the links of every edge type."""
+        return self.targets or [EVERY_LINK]
+
+    @property
     def endpoint_name(self) -> str:
         """The endpoint the run deploys to."""
         return self.deploy.endpoint or self.name
+
+
+def _repeated_targets(targets: list[Target]) -> Iterator[Fault]:
+    seen: dict[tuple[object, ...], int] = {}
+    for index, target in enumerate(targets):
+        key = (target.node or target.edge, target.property)
+        if key in seen:
+            yield Fault(f"targets[{index}]", f"predicts the same as targets[{seen[key]}]; remove one of them")
+        seen.setdefault(key, index)
+
+
+def _impossible_targets(spec: PipelineSpec) -> Iterator[Fault]:
+    """Targets that the named model cannot be trained for."""
+    able = MODEL_TASKS.get(spec.model.name, frozenset())
+    for index, target in enumerate(spec.predicts):
+        if target.task not in able:
+            others = ", ".join(name for name, tasks in MODEL_TASKS.items() if target.task in tasks)
+            where = f"targets[{index}]" if spec.targets else "a spec without targets"
+            yield Fault("model.name", f"{spec.model.name} cannot do {target.task} ({where}); use one of {others}")
 
 
 def parse_spec(document: Any, *, allow_local_source: bool = False, accepted: bool = False) -> PipelineSpec:

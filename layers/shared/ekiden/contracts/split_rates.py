@@ -7,6 +7,9 @@ import math
 DEFAULT_SPLIT_RATE = (0.8, 0.1, 0.1)
 """Train, validation, test. Neptune ML's own default (0.9, 0.1, 0.0) leaves nothing to test on."""
 
+DEFAULT_LINK_SPLIT_RATE = (0.9, 0.05, 0.05)
+"""Links: as Neptune ML's user guide has it."""
+
 
 def exact_sum(rates: tuple[float, float, float]) -> float:
     """Left-to-right IEEE sum, as Neptune-Export computes it: it must be exactly 1.0."""

@@ -10,84 +10,19 @@ Sources: "Structure of the training-data-configuration.json file" in the Amazon 
 from __future__ import annotations
 
 import json
-from typing import Annotated, Any, Literal, Self
+from typing import Any, Literal, Self
 
-from pydantic import AliasChoices, BeforeValidator, Field, ValidationError, field_validator, model_validator
+from pydantic import AliasChoices, Field, ValidationError, field_validator, model_validator
 
 from ekiden.contracts.base import DocumentError, Fault, Tolerant, faults_of, shorten
+from ekiden.contracts.feature_config import DATETIME_PARTS as DATETIME_PARTS
+from ekiden.contracts.feature_config import FeatureConfig as FeatureConfig
+from ekiden.contracts.feature_config import Separator
 
 CONFIGURATION_FILE = "training-data-configuration.json"
 
-Separator = Annotated[str, Field(min_length=1, max_length=1)]
 ColumnAndType = tuple[str, str]
 """A CSV column and the node type (or relation) that it stands for."""
-
-FeatureKind = Literal[
-    "auto",
-    "bucket_numerical",
-    "category",
-    "datetime",
-    "none",
-    "numerical",
-    "text_fasttext",
-    "text_sbert",
-    "text_sbert128",
-    "text_sbert512",
-    "text_tfidf",
-    "text_word2vec",
-    "word2vec",
-]
-"""Every feature type of the v2.0 format. Which of them can be encoded is for the engine to say."""
-
-
-def _as_underscored(value: object) -> object:
-    return value.replace("-", "_") if isinstance(value, str) else value
-
-
-Imputer = Annotated[Literal["mean", "median", "most_frequent"], BeforeValidator(_as_underscored)]
-"""The exporter writes ``most-frequent``, the guide also ``most_frequent``."""
-
-DatetimePart = Literal["year", "month", "weekday", "hour"]
-DATETIME_PARTS: tuple[DatetimePart, ...] = ("year", "month", "weekday", "hour")
-
-
-class FeatureConfig(Tolerant):
-    """One feature: ``[column, name, type]`` and the options of its type."""
-
-    feature: tuple[str, str, FeatureKind]
-    norm: Literal["none", "min-max", "standard"] | None = None
-    imputer: Imputer | None = None
-    separator: Separator | None = None
-    range: tuple[float, float] | None = None
-    bucket_cnt: Annotated[int, Field(ge=1)] | None = Field(
-        default=None, validation_alias=AliasChoices("bucket_cnt", "num_buckets")
-    )
-    slide_window_size: Annotated[float, Field(ge=0)] | None = None
-    datetime_parts: tuple[DatetimePart, ...] | None = None
-
-    @model_validator(mode="after")
-    def _has_the_options_of_its_type(self) -> Self:
-        if self.kind == "bucket_numerical":
-            if self.range is None or self.bucket_cnt is None:
-                raise ValueError("bucket_numerical needs range and bucket_cnt")
-            if not self.range[0] < self.range[1]:
-                raise ValueError("range must be [low, high] with low below high")
-        return self
-
-    @property
-    def column(self) -> str:
-        """Name of the CSV column."""
-        return self.feature[0]
-
-    @property
-    def name(self) -> str:
-        """Name of the feature."""
-        return self.feature[1]
-
-    @property
-    def kind(self) -> FeatureKind:
-        """Type of the feature."""
-        return self.feature[2]
 
 
 class CustomSplitFiles(Tolerant):

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
-from ekiden.domain.model import Failure, Run, Stage
+from ekiden.domain.model import KIND_OF_STAGE, Failure, JobKind, Run, Stage
 
 DEFAULT_TRIES = 3
 
@@ -28,7 +28,7 @@ class Plan:
     """What a run's spec and deployment fix for all its attempts.
 
     ``stage_timeout`` and ``tries`` (attempts of a stage, the first included) hold for stages that
-    ``stage_timeouts`` and ``stage_tries`` do not name.
+    ``stage_timeouts`` and ``stage_tries`` do not name. ``stage_kinds`` are kinds of job other than the usual.
     """
 
     bucket: str
@@ -38,6 +38,11 @@ class Plan:
     stage_timeouts: Mapping[Stage, timedelta] = field(default_factory=dict)
     stage_tries: Mapping[Stage, int] = field(default_factory=dict)
     run_timeout: timedelta | None = None
+    stage_kinds: Mapping[Stage, JobKind] = field(default_factory=dict)
+
+    def kind_of(self, stage: Stage) -> JobKind:
+        """What kind of job does the work of ``stage``."""
+        return self.stage_kinds.get(stage, KIND_OF_STAGE[stage])
 
     def timeout_of(self, stage: Stage) -> timedelta:
         """How long an attempt of ``stage`` may take."""
@@ -74,6 +79,7 @@ class JobReported:
     ended_at: datetime | None = None
     log_tail: tuple[str, ...] = ()
     output_hash: str | None = None
+    best_job: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

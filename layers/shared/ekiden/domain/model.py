@@ -86,6 +86,7 @@ class JobKind(StrEnum):
 
     PROCESSING = "processing"
     TRAINING = "training"
+    TUNING = "tuning"
     ENDPOINT = "endpoint"
 
 
@@ -95,6 +96,7 @@ KIND_OF_STAGE = {
     Stage.TRAIN: JobKind.TRAINING,
     Stage.DEPLOY: JobKind.ENDPOINT,
 }
+"""Kinds by default: a run that searches for hyper-parameters trains with a tuning job (``Plan.kind_of``)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +125,7 @@ class Attempt:
     ``tries_left``: attempts that may still follow by themselves if this one fails for a passing reason.
     ``stopping_since``: its job was told to stop then, and nobody has verified yet that it has.
     ``output_hash``: SHA-256 of the manifest it left, by which a later retry knows that nothing was changed.
+    ``best_job``: of a tuning job, the training job whose model it chose.
     """
 
     stage: Stage
@@ -142,6 +145,7 @@ class Attempt:
     tries_left: int = 2
     stopping_since: datetime | None = None
     output_hash: str | None = None
+    best_job: str | None = None
 
     @property
     def is_live(self) -> bool:

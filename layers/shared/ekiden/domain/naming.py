@@ -7,7 +7,7 @@ import hashlib
 import re
 from datetime import datetime
 
-from ekiden.domain.model import Stage
+from ekiden.domain.model import Attempt, Stage
 
 JOB_NAME = re.compile(r"^[0-9a-f]{16}-(?:export|process|train|deploy)-[1-9][0-9]*$")
 """A job name of ours. SageMaker allows 63 characters, Neptune ML 48; ours stay below 32."""
@@ -43,6 +43,16 @@ def attempt_prefix(run_id: str, stage: Stage, attempt: int) -> str:
 def model_prefix(attempt_output: str, job: str) -> str:
     """Where SageMaker puts an uncompressed model below a training job's output path."""
     return f"{attempt_output.rstrip('/')}/{job}/output/model/"
+
+
+def model_of(trained: Attempt) -> str:
+    """Where the model of a train attempt lies: its own job's, or that of the best training job of its tuning job."""
+    return model_prefix(trained.output, trained.best_job or trained.job)
+
+
+def trials_of(trained: Attempt) -> str:
+    """Where a tuning job's trials are written down; the name is Neptune ML's."""
+    return f"{trained.output.rstrip('/')}/tuning_job_details.json"
 
 
 def score_prefix(request_id: str) -> str:

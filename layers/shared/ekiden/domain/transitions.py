@@ -33,7 +33,6 @@ from ekiden.domain.decisions import (
 )
 from ekiden.domain.model import (
     ACTIVE_ATTEMPT,
-    KIND_OF_STAGE,
     STOPPING_RUN,
     TERMINAL_RUN,
     Attempt,
@@ -147,7 +146,7 @@ def begin(
     """``run`` with the intent of a new attempt of ``stage``, and the event that says so."""
     number = run.stage(stage).attempt + 1
     job = naming.job_name(run.run_id, stage, number)
-    kind = KIND_OF_STAGE[stage]
+    kind = plan.kind_of(stage)
     output = (
         plan.endpoint
         if kind is JobKind.ENDPOINT
@@ -205,9 +204,13 @@ def _close(attempt: Attempt, status: AttemptStatus, report: JobReported | None, 
     return replace(attempt, status=status, started_at=started_at, ended_at=ended_at, stopping_since=None)
 
 
+def _with_output(closed: Attempt, report: JobReported) -> Attempt:
+    return replace(closed, output_hash=report.output_hash, best_job=report.best_job)
+
+
 def _succeeded(run: Run, attempt: Attempt, report: JobReported, plan: Plan, now: datetime) -> Transition:
     stage = attempt.stage
-    closed = replace(_close(attempt, AttemptStatus.SUCCEEDED, report, now), output_hash=report.output_hash)
+    closed = _with_output(_close(attempt, AttemptStatus.SUCCEEDED, report, now), report)
     after = run.with_stage(StageState(stage, StageStatus.SUCCEEDED, attempt.number)).with_attempt(closed)
     told = OutboxEvent("StageSucceeded", {"stage": stage.value, "attempt": attempt.number, "job": attempt.job})
     following = stage.next
@@ -291,7 +294,7 @@ def _stopped(run: Run, attempt: Attempt, event: JobReported | JobGone | StartRef
     succeeded = report is not None and report.status is JobStatus.SUCCEEDED
     closed = _close(attempt, AttemptStatus.SUCCEEDED if succeeded else AttemptStatus.CANCELLED, report, now)
     if report is not None and succeeded:
-        closed = replace(closed, output_hash=report.output_hash)
+        closed = _with_output(closed, report)
     return _cancelled(run, closed, f"cancelled, {attempt.stage} has stopped", now)
 
 

@@ -144,7 +144,7 @@ class Container:
     @cached_property
     def start_stage(self) -> StartStage:
         """Start an attempt's job."""
-        return StartStage(self.ledger, self.jobs, self.clock, self.randomness, self.deployed)
+        return StartStage(self.ledger, self.jobs, self.clock, self.randomness, self.deployed, self.objects)
 
     @cached_property
     def observe_job(self) -> ObserveJob:

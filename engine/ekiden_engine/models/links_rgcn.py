@@ -1,0 +1,204 @@
+"""Model `rgcn` for links: a relational encoder with an inner-product decoder, blended with closed forms.
+
+The encoder (`links_encoder`) is trained with a softmax over all candidates (or bpr, or contrastive, against drawn ones)
+in both directions; the epoch that is best on validation links is kept. With `closed-form`, EASE and iALS are fitted on
+the same training links, per edge type, and the weighted sum that ranks the validation links best is the model: on small
+item sets with many links each, closed forms are hard to beat, and the sum is at least as good on validation links as
+its best part. Where they are not affordable (see `links_blend`), or above eight edge types, the encoder stands alone.
+All of it is one inner product (`links_predictor`).
+
+Defaults were chosen on validation links carved from the training links of a rating graph.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from ekiden_engine.errors import BadData
+from ekiden_engine.graph import EncodedGraph, Target
+from ekiden_engine.models.base import Curve, CurvePoint, Direction, Fit, FloatArray, Progress, Step
+from ekiden_engine.models.links_blend import METRIC as BLEND_METRIC
+from ekiden_engine.models.links_blend import Asked, Block, Scorer, choose_weights, closed_forms
+from ekiden_engine.models.links_data import LinkProblem, LongArray, Validation, make_problem, relation_of
+from ekiden_engine.models.links_encoder import LinkEncoder, LinkRecipe
+from ekiden_engine.models.links_predictor import DIRECTIONS, Ends, LinkVectors
+from ekiden_engine.models.links_relations import SEPARATE
+from ekiden_engine.models.rgcn import threads_for
+from ekiden_engine.models.settings import as_hyperparameters, decided, read_settings, setting
+
+METRIC = "mrr"
+MOST_QUESTIONS, FEWEST_QUESTIONS, VALIDATION_SCORES = 20_000, 500, 40_000_000
+"""Validation questions per epoch: as many as cost so many scores, within bounds."""
+BATCH, BATCHES = 512, 64
+"""Questions per step: not fewer than the first, more where an epoch would have more batches than the second."""
+FEWEST_STEPS, EPOCHS, MOST_EPOCHS = 200, 15, 60
+ENCODER = "encoder"
+
+
+@dataclass(frozen=True, slots=True)
+class LinkSettings:
+    """Hyperparameters of `rgcn` that links have."""
+
+    width: int | None = setting("rgcn", "num-hidden")
+    epochs: int | None = setting("rgcn", "num-epochs")
+    lr: float | None = setting("rgcn", "lr")
+    batch_size: int | None = setting("rgcn", "batch-size")
+    regularization: float | None = setting("rgcn", "regularization-coef")
+    early_stop: bool = setting("rgcn", "enable-early-stop")
+    patience: int | None = setting("rgcn", "window-for-early-stop")
+    loss: str = setting("rgcn", "loss")
+    negatives: int | None = setting("rgcn", "num-negs")
+    gamma: float = setting("rgcn", "gamma")
+    closed_form: bool = setting("rgcn", "closed-form")
+    seed: int = setting("rgcn", "seed")
+
+
+class LinkRgcn:
+    """The trainer (see the module)."""
+
+    def __init__(self, hyperparameters: Mapping[str, str]) -> None:
+        """Raises `BadData` BAD_HYPERPARAMETERS."""
+        given = read_settings(LinkSettings, "rgcn", hyperparameters)
+        self.settings = decided(given, width=64, lr=0.005, regularization=0.2, patience=3)
+
+    def fit(self, graph: EncodedGraph, target: Target, progress: Progress) -> Fit:
+        """See `Trainer`. Raises `BadData` EMPTY_TRAINING_SET, or TRAINING_DIVERGED."""
+        settings = self.settings
+        problem = make_problem(graph, target, context=True, seed=settings.seed)
+        threads = threads_for(len(problem.train.answers))
+        torch.set_num_threads(threads)
+        questions = int((problem.train.relation < 2 * len(problem.edge_types)).sum())
+        settings = decided(settings, batch_size=max(BATCH, questions // BATCHES))
+        steps = max(-(-questions // (settings.batch_size or 1)), 1)
+        settings = decided(settings, epochs=min(max(EPOCHS, -(-FEWEST_STEPS // steps)), MOST_EPOCHS))
+        recipe = LinkRecipe(
+            settings.width or 64,
+            settings.lr or 0.005,
+            settings.batch_size or BATCH,
+            settings.loss,
+            settings.gamma,
+            settings.negatives or 0,
+            0.2 if settings.regularization is None else settings.regularization,
+        )
+        encoder = LinkEncoder(graph, problem, recipe, settings.seed)
+        candidates = int(np.diff(problem.ranges, axis=1).max(initial=1))
+        affordable = min(max(VALIDATION_SCORES // candidates, FEWEST_QUESTIONS), MOST_QUESTIONS)
+        validation = Validation(problem, affordable, settings.seed)
+        curve, stopped = _train(encoder, settings, validation, progress)
+        predictor = _blended(encoder, problem, validation, settings, progress)
+        return Fit(
+            predictor=predictor,
+            curves=(curve,),
+            hyperparameters=as_hyperparameters(settings),
+            stopped=stopped or progress.stop_requested(),
+            threads=threads,
+        )
+
+
+def _train(
+    encoder: LinkEncoder, settings: LinkSettings, validation: Validation, progress: Progress
+) -> tuple[Curve, bool]:
+    """Train the encoder and leave it at its best epoch."""
+    epochs, rate, patience = settings.epochs or EPOCHS, settings.lr or 0.005, settings.patience or 3
+    points: list[CurvePoint] = []
+    best, kept, started, stopped = 0, encoder.state(), time.perf_counter(), False
+    for epoch in range(1, epochs + 1):
+        loss = encoder.epoch((rate * (1 - (epoch - 1) / epochs), rate * (1 - epoch / epochs)))
+        if not np.isfinite(loss):
+            break
+        mrr = encoder.mrr(validation)
+        points.append(CurvePoint(epoch, loss, mrr, time.perf_counter() - started))
+        progress.epoch(Step("encoder", 0), epochs, METRIC, points[-1])
+        if best == 0 or mrr > points[best - 1].valid:
+            best, kept = epoch, encoder.state()
+        stopped = progress.stop_requested()
+        if stopped or (settings.early_stop and epoch - best >= patience):
+            break
+    if best == 0:
+        raise BadData("TRAINING_DIVERGED", f"the loss is no number: lower lr (it is {rate:g})")
+    encoder.restore(kept)
+    return Curve(settings.seed, METRIC, True, best, True, tuple(points)), stopped
+
+
+def _blended(
+    encoder: LinkEncoder, problem: LinkProblem, validation: Validation, settings: LinkSettings, progress: Progress
+) -> LinkVectors:
+    vectors, factors, bias = encoder.tables()
+    seen = encoder.seen()
+    parts = [slice(int(a), int(b)) for a, b in zip(problem.bounds[:-1], problem.bounds[1:], strict=True)]
+    ends = []
+    for index, edge_type in enumerate(problem.edge_types):
+        blocks: list[Block] = []
+        if settings.closed_form and len(problem.edge_types) <= SEPARATE and not progress.stop_requested():
+            for block in closed_forms(problem, index, validation, settings.seed):
+                progress.note(f"{'-'.join(edge_type)[:100]}: {block.note}")
+                blocks.append(block)
+        weights: dict[Direction, dict[str, float]] = {}
+        for direction in DIRECTIONS:
+            weights[direction] = {ENCODER: 1.0}
+            if blocks:
+                relation = relation_of(index, direction)
+                scorers: dict[str, Scorer] = {
+                    ENCODER: _encoder_scorer(problem, vectors, factors[index], bias[relation], relation),
+                    **{block.name: block.scorer(direction) for block in blocks},
+                }
+                weights[direction], value = choose_weights(Asked.of(problem, validation, index, direction), scorers)
+                shown = ", ".join(f"{name} {weight:.3g}" for name, weight in weights[direction].items())
+                progress.note(f"{'-'.join(edge_type)[:100]}, {direction}: {shown}: {BLEND_METRIC} {value:.4f}")
+        ends.append(_ends(problem, index, factors[index], bias, blocks, weights))
+    return LinkVectors(
+        problem.edge_types,
+        {label: vectors[part] for label, part in zip(problem.labels, parts, strict=True)},
+        {label: seen[part] for label, part in zip(problem.labels, parts, strict=True)},
+        ends,
+    )
+
+
+def _encoder_scorer(
+    problem: LinkProblem, vectors: FloatArray, factor: FloatArray, bias: FloatArray, relation: int
+) -> _Scorer:
+    low, high = problem.ranges[relation].tolist()
+    begin = int(problem.ranges[relation ^ 1, 0])
+    return _Scorer(vectors[begin:] * factor, vectors[low:high], bias)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Scorer:
+    given: FloatArray
+    asked: FloatArray
+    bias: FloatArray
+
+    def __call__(self, nodes: LongArray) -> FloatArray:
+        found: FloatArray = self.given[nodes] @ self.asked.T + self.bias
+        return found
+
+
+def _ends(
+    problem: LinkProblem,
+    index: int,
+    factor: FloatArray,
+    bias: list[FloatArray],
+    blocks: list[Block],
+    weights: dict[Direction, dict[str, float]],
+) -> Ends:
+    """The blocks that have a weight in either direction, side by side."""
+    used = [b for b in blocks if any(weights[direction][b.name] for direction in DIRECTIONS)]
+    (dest_low, dest_high), (low, high) = problem.ranges[2 * index : 2 * index + 2].tolist()
+    nothing = np.zeros((high - low, 0), np.float32), np.zeros((dest_high - dest_low, 0), np.float32)
+    by_encoder = np.array([weights[direction][ENCODER] for direction in DIRECTIONS], np.float32)
+    return Ends(
+        source=np.concatenate((nothing[0], *(b.source for b in used)), axis=1),
+        dest=np.concatenate((nothing[1], *(b.dest for b in used)), axis=1),
+        weight=np.array(
+            [[weights[direction][b.name] for b in used for _ in range(b.source.shape[1])] for direction in DIRECTIONS],
+            np.float32,
+        ),
+        source_bias=bias[relation_of(index, "head")] * by_encoder[1],
+        dest_bias=bias[relation_of(index, "tail")] * by_encoder[0],
+        factor=by_encoder[:, None] * factor,
+    )

@@ -1,0 +1,218 @@
+"""The training loop of one member of a node model: full batch, Adam, the epoch with the best validation is kept."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from ekiden_engine.errors import BadData
+from ekiden_engine.models.base import Curve, CurvePoint
+from ekiden_engine.models.nodes_network import Design, Matrices, Network
+from ekiden_engine.models.nodes_problem import NodeProblem, RowArray
+from ekiden_engine.models.optimizer import Adam
+
+CARVED: Final = 0.1
+"""Share of the training rows that each member sets aside to decide when to stop, if the data has no validation rows.
+Each member takes others, so together they train on all."""
+MAX_CLASS_WEIGHT: Final = 100.0
+CONSISTENCY: Final = 1.0
+SHARPNESS: Final = 2.0
+RAMP: Final = 20
+"""Weight of the consistency loss, exponent that its targets are raised to, epochs until it has its full weight."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """How a member is trained; `decay`: see `Network.parameters`."""
+
+    epochs: int
+    patience: int
+    lr: float
+    dropout: float
+    decay: float
+    class_weights: bool
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Member:
+    """A trained member: its network at the epoch that was kept, the validation loss there, the learning curve."""
+
+    network: Network
+    loss: float
+    curve: Curve
+
+
+def fit_member(
+    problem: NodeProblem,
+    matrices: Matrices,
+    design: Design,
+    recipe: Recipe,
+    seed: int,
+    report: Callable[[str, CurvePoint], None],
+    stop_requested: Callable[[], bool],
+) -> Member:
+    """Train one member; the same arguments give the same member.
+
+    Keeps the epoch with the lowest validation loss; stops `patience` epochs after it, after `epochs`, or at the end of
+    the epoch in which `stop_requested` turns true. Raises `BadData` TRAINING_DIVERGED.
+    """
+    started = time.perf_counter()
+    generator = torch.Generator().manual_seed(seed)
+    train, valid = _validation(problem, seed)
+    network = Network(problem, matrices, design, generator)
+    parameters = network.parameters(recipe.decay)
+    optimizer = Adam(parameters, recipe.lr)
+    rows, wanted = torch.from_numpy(train), torch.from_numpy(problem.values[train])
+    valid_rows, valid_wanted = torch.from_numpy(valid), torch.from_numpy(problem.values[valid])
+    loss_of = make_loss(problem, train, class_weights=recipe.class_weights)
+    consistency = Consistency(problem, train)
+    metric = metric_of(problem, class_weights=recipe.class_weights)
+    points: list[CurvePoint] = []
+    best, best_epoch, kept = float("inf"), 0, [p.value.detach().clone() for p in parameters]
+    for epoch in range(1, recipe.epochs + 1):
+        said = network.forward(recipe.dropout)
+        loss = loss_of(said[rows], wanted)
+        (loss + consistency(said, epoch)).backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        with torch.no_grad():
+            whole = network.forward()
+            consistency.learn(whole)
+            said = whole[valid_rows]
+            valid_loss = float(loss_of(said, valid_wanted))
+            score = metric.measure(said, valid_wanted) * (problem.scale if problem.regression else 1.0)
+        if not np.isfinite(valid_loss):
+            break  # diverged; an earlier epoch may be good
+        shown = float(loss.detach())
+        train_shown = shown**0.5 * problem.scale if problem.regression else shown
+        point = CurvePoint(epoch, train_shown, score, round(time.perf_counter() - started, 3))
+        points.append(point)
+        report(metric.name, point)
+        if valid_loss < best:
+            best, best_epoch = valid_loss, epoch
+            for copy, parameter in zip(kept, parameters, strict=True):
+                copy.copy_(parameter.value.detach())
+        if epoch - best_epoch >= recipe.patience or stop_requested():
+            break
+    if not best_epoch:
+        raise BadData(
+            "TRAINING_DIVERGED",
+            "no epoch gave a finite validation loss: "
+            f"lower lr (it is {recipe.lr:g}), or look for extreme values among the features",
+        )
+    with torch.no_grad():
+        for copy, parameter in zip(kept, parameters, strict=True):
+            parameter.value.copy_(copy)
+            parameter.value.requires_grad_(False)
+    curve = Curve(seed, metric.name, metric.higher_is_better, best_epoch, True, tuple(points))
+    return Member(network, best, curve)
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """What the learning curve shows."""
+
+    name: str
+    higher_is_better: bool
+    measure: Callable[[Tensor, Tensor], float]
+
+
+def metric_of(problem: NodeProblem, *, class_weights: bool) -> Metric:
+    """RMSE (in standard deviations); F1 over all classes of several-label rows; F1 per class, averaged, where classes
+    are weighted; else accuracy."""
+    if problem.regression:
+        return Metric("rmse", False, lambda said, wanted: float((said - wanted).square().mean().sqrt()))
+    if problem.multi_label:
+        return Metric("f1", True, lambda said, wanted: float(_f1((said > 0).float(), wanted, 1)))
+    if class_weights:
+        return Metric("f1", True, lambda said, wanted: float(_f1(_hot(said), wanted, 0)))
+    return Metric("accuracy", True, lambda said, wanted: float((_hot(said) * wanted).sum() / len(wanted)))
+
+
+def make_loss(problem: NodeProblem, train: RowArray, *, class_weights: bool) -> Callable[[Tensor, Tensor], Tensor]:
+    """Mean squared error, cross-entropy, or with several labels a row binary cross-entropy.
+
+    With `class_weights` every class weighs the same however rare it is among `train`, at most `MAX_CLASS_WEIGHT`.
+    """
+    if problem.regression:
+        return functional.mse_loss
+    share = torch.from_numpy(problem.values[train].mean(0))
+    if problem.multi_label:
+        weight = ((1 - share) / share.clamp(min=1e-9)).clamp(1 / MAX_CLASS_WEIGHT, MAX_CLASS_WEIGHT)
+        given = weight if class_weights else None
+        return lambda said, wanted: functional.binary_cross_entropy_with_logits(said, wanted, pos_weight=given)
+    weight = (1 / (len(share) * share.clamp(min=1e-9))).clamp(max=MAX_CLASS_WEIGHT)
+
+    def cross_entropy(said: Tensor, wanted: Tensor) -> Tensor:
+        each = -(wanted * said.log_softmax(1))
+        return (each * weight).sum() / (wanted * weight).sum() if class_weights else each.sum() / len(wanted)
+
+    return cross_entropy
+
+
+class Consistency:
+    """Nodes without a training label should be told the same whatever dropout hides.
+
+    Mean squared distance between the class probabilities of a training pass and those, sharpened, of the whole network
+    one epoch before. Weighted by the share of such nodes: they matter where labels are few. Only for one class a row,
+    and nodes with features: what hangs on free vectors alone would confirm its own first guesses.
+    After Laine and Aila 2017 ("Temporal ensembling"), and Feng et al. 2020 ("GRAND") for the sharpening.
+    """
+
+    def __init__(self, problem: NodeProblem, train: RowArray) -> None:
+        """`train`: rows whose labels are learnt from."""
+        count = problem.counts[problem.target]
+        rest = np.ones(count, np.bool_)
+        rest[train] = False
+        self._rows = torch.from_numpy(np.flatnonzero(rest))
+        usual = not (problem.regression or problem.multi_label or problem.bare[problem.target])
+        self._weight = CONSISTENCY * len(self._rows) / count if usual else 0.0
+        self._taught: Tensor | None = None
+
+    def learn(self, said: Tensor) -> None:
+        """Keep what the whole network says of all nodes [n, k] as the next epoch's target."""
+        if self._weight:
+            self._taught = _shares(said[self._rows] * SHARPNESS)
+
+    def __call__(self, said: Tensor, epoch: int) -> Tensor:
+        """The loss of a training pass, a number; 0 in the first epoch."""
+        if self._taught is None:
+            return torch.zeros(())
+        distance = (_shares(said[self._rows]) - self._taught).square().sum(1).mean()
+        return distance * (self._weight * min(1.0, epoch / RAMP))
+
+
+def _shares(said: Tensor) -> Tensor:
+    """Softmax over the columns; torch's own takes five times as long where there are few."""
+    powers = (said - said.detach().amax(1, keepdim=True)).exp()
+    return powers / powers.sum(1, keepdim=True)
+
+
+def _hot(said: Tensor) -> Tensor:
+    return functional.one_hot(said.argmax(1), said.shape[1]).float()
+
+
+def _f1(found: Tensor, wanted: Tensor, over: int) -> Tensor:
+    """F1 of 0/1 matrices [m, k]: per class and averaged over those that occur (`over` 0), or of all cells (1)."""
+    hit, both = found * wanted, found + wanted
+    if over:
+        return 2 * hit.sum() / both.sum().clamp(min=1)
+    occurs = both.sum(0) > 0
+    return (2 * hit.sum(0) / both.sum(0).clamp(min=1))[occurs].mean()
+
+
+def _validation(problem: NodeProblem, seed: int) -> tuple[RowArray, RowArray]:
+    """Training and validation rows of one member. A handful of rows is validated on itself."""
+    if len(problem.valid):
+        return problem.train, problem.valid
+    carved = round(len(problem.train) * CARVED)
+    if not carved:
+        return problem.train, problem.train
+    order = np.random.default_rng(seed).permutation(problem.train)
+    return np.sort(order[carved:]), np.sort(order[:carved])

@@ -1,0 +1,181 @@
+"""From trained networks to a `NodeTablePredictor`: every node's answer, and the states that new nodes will need."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from ekiden_engine.graph import Target
+from ekiden_engine.models.base import FloatArray
+from ekiden_engine.models.nodes_network import Design, Network
+from ekiden_engine.models.nodes_predictor import NodeTablePredictor
+from ekiden_engine.models.nodes_problem import NodeProblem
+from ekiden_engine.models.nodes_structure import Scale, Structure
+
+STATE_BYTES: Final = 512 * 2**20
+"""What the states that only new nodes need may take; as many members as fit answer for those, one at least."""
+TEMPERATURES: Final = tuple(float(t) for t in np.geomspace(0.2, 5, 33))
+SMALLEST: Final = 1e-7
+
+
+def make_predictor(
+    problem: NodeProblem, design: Design, networks: Sequence[Network], target: Target
+) -> NodeTablePredictor:
+    """The ensemble of `networks` as one predictor; its temperature is the best on the validation rows, if any."""
+    parts = [_Outputs.of(network) for network in networks]
+    said = np.stack([part.said[problem.target].numpy() for part in parts])
+    scale = _scale(problem, target, said)
+    tensors: dict[str, npt.NDArray[Any]] = {
+        "answers": scale.answers(said),
+        "seen": _seen(problem),
+        "prior": _prior(problem, scale),
+        "centre": problem.inputs[problem.target].centre,
+        "factor": problem.inputs[problem.target].factor,
+    }
+    for t, vectors in parts[0].embeddings.items():
+        tensors[f"embeddings.{problem.labels[t]}"] = vectors.numpy()
+    keep = _members_to_keep(problem, design, len(networks))
+    tensors |= _weights(problem, networks[:keep])
+    tensors |= _states(problem, design, parts[:keep])
+    structure = Structure(
+        counts=dict(zip(problem.labels, problem.counts, strict=True)),
+        target=problem.target,
+        features=problem.inputs[problem.target].features,
+        relations=tuple((r.key, r.there) for r in problem.relations if r.here == problem.target),
+        layers=design.layers,
+        steps=design.steps,
+        teleport=design.teleport,
+        scale=scale,
+    )
+    return NodeTablePredictor(structure, tensors)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Outputs:
+    """Per node type: `hidden` states of each layer, `said` (raw outputs), `embeddings`; of one member."""
+
+    hidden: list[dict[int, Tensor]]
+    said: dict[int, Tensor]
+    embeddings: dict[int, Tensor]
+
+    @classmethod
+    def of(cls, network: Network) -> _Outputs:
+        with torch.no_grad():
+            hidden = network.hidden()
+            embeddings = dict(network.propagate(hidden[-1]))
+            # The propagation is a mean, so it may come before the output matrix as well as after.
+            said = {t: vectors @ network.out + network.out_shift for t, vectors in embeddings.items()}
+        for states in reversed(hidden[:-1]):  # of types that the last layer leaves out
+            for t, state in states.items():
+                embeddings.setdefault(t, state)
+        return cls(hidden, said, embeddings)
+
+
+def _scale(problem: NodeProblem, target: Target, said: FloatArray) -> Scale:
+    """How raw outputs [members, n, k] become answers."""
+    if problem.regression:
+        low, high = target.label_min, target.label_max
+        known = problem.values[problem.train, 0].astype(np.float64) * problem.scale + problem.mean
+        return Scale(
+            kind="number",
+            mean=problem.mean,
+            scale=problem.scale,
+            low=float(known.min()) if low is None else low,
+            high=float(known.max()) if high is None else high,
+        )
+    scale = Scale(kind="labels" if problem.multi_label else "classes")
+    if not len(problem.valid):
+        return scale
+    valid, wanted = said[:, problem.valid], problem.values[problem.valid]
+    losses = []
+    for temperature in TEMPERATURES:
+        found = scale.model_copy(update={"temperature": temperature}).answers(valid)
+        losses.append(_log_loss(found, wanted, several=problem.multi_label))
+    return scale.model_copy(update={"temperature": TEMPERATURES[int(np.argmin(losses))]})
+
+
+def _log_loss(found: FloatArray, wanted: FloatArray, *, several: bool) -> float:
+    likely = np.clip(found, SMALLEST, 1 - SMALLEST)
+    each = wanted * np.log(likely)
+    return -float((each + (1 - wanted) * np.log(1 - likely) if several else each).mean())
+
+
+def _seen(problem: NodeProblem) -> npt.NDArray[np.bool_]:
+    """Nodes of the target's type of which there is something to know: a feature, a neighbour or a training label."""
+    t = problem.target
+    own = problem.inputs[t].features
+    raw = problem.x[t][:, :own] + problem.inputs[t].centre[:own] * problem.inputs[t].factor[:own]
+    seen = np.asarray((np.abs(raw) > SMALLEST).any(1), np.bool_)
+    seen[problem.train] = True
+    for relation in problem.relations:
+        if relation.here == t:
+            seen[relation.rows] = True
+    return seen
+
+
+def _prior(problem: NodeProblem, scale: Scale) -> FloatArray:
+    """What is said of a node that nothing is known of: the frequencies of the classes, or the mean."""
+    if problem.regression:
+        return np.array([min(max(problem.mean, scale.low), scale.high)], np.float32)
+    frequencies = problem.values[problem.train].mean(0, keepdims=True, dtype=np.float64)
+    return np.asarray(frequencies, np.float32)
+
+
+def _members_to_keep(problem: NodeProblem, design: Design, members: int) -> int:
+    numbers = design.layers * design.width + (problem.outputs if design.steps else 0)
+    each = 2 * numbers * sum(problem.counts[t] for t in _around(problem))
+    return members if not each else int(np.clip(STATE_BYTES // each, 1, members))
+
+
+def _around(problem: NodeProblem) -> list[int]:
+    """Types that neighbours of the target's nodes have."""
+    return sorted({relation.there for relation in problem.relations if relation.here == problem.target})
+
+
+def _weights(problem: NodeProblem, networks: Sequence[Network]) -> dict[str, npt.NDArray[Any]]:
+    """The matrices that a new node of the target's type meets, of all members."""
+    t = problem.target
+
+    def stacked(tensors: list[Tensor]) -> npt.NDArray[Any]:
+        found: npt.NDArray[Any] = torch.stack(tensors).detach().numpy()
+        return found
+
+    found = {
+        "project": stacked([n.project[t] for n in networks]),
+        "shift": stacked([n.shift[t] for n in networks]),
+        "out": stacked([n.out for n in networks]),
+        "out_shift": stacked([n.out_shift for n in networks]),
+    }
+    for level in range(len(networks[0].layers)):
+        layers = [n.layers[level] for n in networks]
+        mine = [at for at, relation in enumerate(layers[0].relations) if relation.here == t]
+        found[f"layer.{level}.shift"] = stacked([layer.shift for layer in layers])
+        found[f"layer.{level}.relations"] = stacked([layer.matrices()[mine] for layer in layers])
+        loops = [layer.self_loop for layer in layers if layer.self_loop is not None]
+        if loops:
+            found[f"layer.{level}.self"] = stacked(loops)
+    return found
+
+
+def _states(problem: NodeProblem, design: Design, parts: Sequence[_Outputs]) -> dict[str, npt.NDArray[Any]]:
+    """What neighbours tell a new node, float16 [members, n, width or k]."""
+
+    def halved(tensors: list[Tensor]) -> npt.NDArray[Any]:
+        values = torch.stack(tensors).numpy()
+        largest = np.finfo(np.float16).max
+        found: npt.NDArray[Any] = np.clip(values, -largest, largest).astype(np.float16)
+        return found
+
+    found = {}
+    for t in _around(problem):
+        for level in range(design.layers):
+            found[f"state.{level}.{t}"] = halved([part.hidden[level][t] for part in parts])
+        if design.steps:
+            found[f"said.{t}"] = halved([part.said[t] for part in parts])
+    return found
