@@ -35,6 +35,7 @@ from ekiden_engine.export_config import (
     check_spec,
     split_files,
 )
+from ekiden_engine.features.vectors_file import copy_vectors
 from ekiden_engine.graph_stats import EdgeType, TypeStats, edge_text, stats_document
 from ekiden_engine.gremlin_csv import FROM, ID, LABEL, TO, GremlinFile, find_files
 from ekiden_engine.log import log
@@ -46,6 +47,9 @@ from ekiden_engine.spec_file import read_spec
 from ekiden_engine.spool import TypeSpool, group_rows
 
 K = TypeVar("K", bound=str | EdgeType)
+
+Numbers = Mapping[str | EdgeType, Sequence[str]]
+"""Properties of a node or edge type that are to be predicted as numbers."""
 
 SPOOL_BYTES = 256 << 20
 """Rows of vertices, and of edges, held in memory before they go to disk."""
@@ -64,7 +68,7 @@ def export_graph(source: Path, target: Path, spec: PipelineSpec) -> GraphShape:
     """Check and convert the graph in `source`; return what it holds.
 
     Raises `BadData`: NO_FILES, BAD_CSV, BAD_HEADER, MISSING_COLUMN, MISSING_VALUE, NOT_A_NUMBER, EMPTY_GRAPH,
-    DUPLICATE_ID, DANGLING_EDGE, UNKNOWN_LABEL, UNKNOWN_PROPERTY, NO_SPLIT_FILE.
+    DUPLICATE_ID, DANGLING_EDGE, UNKNOWN_LABEL, UNKNOWN_PROPERTY, TARGET_AS_FEATURE, NO_SPLIT_FILE, NO_VECTORS_FILE.
     """
     splits = split_files(spec)
     files = find_files(source, exclude=splits)
@@ -74,14 +78,15 @@ def export_graph(source: Path, target: Path, spec: PipelineSpec) -> GraphShape:
     for folder in ("nodes", "edges"):
         (target / folder).mkdir(parents=True, exist_ok=True)
     with TypeSpool[str](SPOOL_BYTES) as node_rows, TypeSpool[EdgeType](SPOOL_BYTES) as edge_rows:
-        vertices = _Vertices(node_rows)
+        numbers = _numbers_to_predict(spec)
+        vertices = _Vertices(node_rows, numbers)
         for file in vertex_files:
             vertices.add(file)
         if not len(vertices.ids):
             raise BadData("EMPTY_GRAPH", f"the graph has no vertex ({len(vertex_files)} vertex files, no rows)")
         vertices.ids.check_distinct()
         log(f"{len(vertices.ids)} vertices of {len(vertices.stats)} types")
-        edges = _Edges(vertices, edge_rows, spec)
+        edges = _Edges(vertices, edge_rows, numbers)
         for file in edge_files:
             edges.add(file)
         edges.finish()
@@ -92,6 +97,7 @@ def export_graph(source: Path, target: Path, spec: PipelineSpec) -> GraphShape:
         edge_names = _write_all(target, "edges", edge_rows, shape.edges, (ID, LABEL, FROM, TO))
     for name in splits:
         _copy_split(source, target, name)
+    copy_vectors(source, target, spec)
     configuration = build_configuration(spec, shape, node_names, edge_names)
     for warning in configuration.warnings:
         log(f"note: {warning}")
@@ -105,11 +111,12 @@ def export_graph(source: Path, target: Path, spec: PipelineSpec) -> GraphShape:
 class _Vertices:
     """Reads vertex files: rows to the spool by label; every id with the number of its label."""
 
-    def __init__(self, spool: TypeSpool[str]) -> None:
+    def __init__(self, spool: TypeSpool[str], numbers: Numbers) -> None:
         self.ids = IdColumn("vertex")
         self.stats: dict[str, TypeStats] = {}
         self.labels: list[str] = []
         self._spool = spool
+        self._numbers = numbers
         self._codes: list[npt.NDArray[np.int64]] = []
 
     def add(self, file: GremlinFile) -> None:
@@ -119,6 +126,8 @@ class _Vertices:
             self._codes.append(codes)
             for code, rows in group_rows(table, codes):
                 label = self.labels[code]
+                if (numbers := self._numbers.get(label)) is not None:
+                    _check_numbers(numbers, file, record, table, codes == code)
                 stats = self.stats.setdefault(label, TypeStats())
                 self._spool.add(label, stats.add(rows, file.properties))
 
@@ -144,14 +153,14 @@ class _Edges:
     """Reads edge files: both ends looked up, rows to the spool by (source type, relation, destination
     type)."""
 
-    def __init__(self, vertices: _Vertices, spool: TypeSpool[EdgeType], spec: PipelineSpec) -> None:
+    def __init__(self, vertices: _Vertices, spool: TypeSpool[EdgeType], numbers: Numbers) -> None:
         self.ids = IdColumn("edge")
         self.stats: dict[EdgeType, TypeStats] = {}
         self._vertex_ids = vertices.ids.all()
         self._vertex_codes = vertices.codes()
         self._labels = vertices.labels
         self._spool = spool
-        self._targets = spec.targets
+        self._numbers = numbers
         self._dangling = 0
         self._first_dangling = ""
 
@@ -215,27 +224,33 @@ class _Edges:
                 relations[code // kinds // kinds],
                 self._labels[code % kinds],
             )
-            self._check_target(file, record, table, codes == code, edge_type)
+            if (numbers := self._numbers.get(edge_type)) is not None:
+                _check_numbers(numbers, file, record, table, codes == code)
             stats = self.stats.setdefault(edge_type, TypeStats())
             self._spool.add(edge_type, stats.add(rows, file.properties))
 
-    def _check_target(
-        self,
-        file: GremlinFile,
-        record: int,
-        table: pa.Table,
-        mask: npt.NDArray[np.bool_],
-        edge_type: EdgeType,
-    ) -> None:
-        """A property to predict must be a finite number, whatever type its column declares."""
-        for target in self._targets:
-            for item in file.properties:
-                if edge_type == target.edge and item.name == target.property:
-                    column = pc.if_else(pa.array(mask), table[item.name], None)
-                    try:
-                        parse_numbers(column, pa.float64(), finite=True)
-                    except BadValue as bad:
-                        raise file.not_a_number(bad, item, record) from None
+
+def _numbers_to_predict(spec: PipelineSpec) -> Numbers:
+    found: dict[str | EdgeType, list[str]] = {}
+    for target in spec.predicts:
+        kind = target.node or target.edge
+        if target.type == "regression" and kind is not None and target.property is not None:
+            found.setdefault(kind, []).append(target.property)
+    return found
+
+
+def _check_numbers(
+    wanted: Sequence[str], file: GremlinFile, record: int, table: pa.Table, mask: npt.NDArray[np.bool_]
+) -> None:
+    """A property that is to be predicted as a number must be one, whatever type its column declares; `mask` tells the
+    rows of the type."""
+    for item in file.properties:
+        if item.name in wanted:
+            column = pc.if_else(pa.array(mask), table[item.name], None)
+            try:
+                parse_numbers(column, pa.float64(), finite=True)
+            except BadValue as bad:
+                raise file.not_a_number(bad, item, record) from None
 
 
 def _normal_label(text: str) -> str:

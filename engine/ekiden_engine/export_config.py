@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from ekiden.contracts.spec import Feature, PipelineSpec, Target
+from ekiden.contracts.spec import Feature, PipelineSpec
+from ekiden.contracts.spec_targets import Target
 from ekiden.contracts.training_data import (
     DATETIME_PARTS,
     CustomSplitFiles,
@@ -44,18 +45,24 @@ class GraphShape:
 def split_files(spec: PipelineSpec) -> list[str]:
     """Custom split files that the spec names, relative to the graph's folder, each once."""
     names: dict[str, None] = {}
-    for target in spec.targets:
+    for target in spec.predicts:
         if (files := target.custom_split_filenames) is not None:
             names |= {name: None for name in (files.train, files.valid, files.test) if name is not None}
     return list(names)
 
 
 def check_spec(spec: PipelineSpec, shape: GraphShape) -> None:
-    """Raise `BadData` UNKNOWN_LABEL or UNKNOWN_PROPERTY for the first target or feature that the graph
-    lacks."""
+    """Raise `BadData` UNKNOWN_LABEL or UNKNOWN_PROPERTY for the first target or feature that the graph lacks;
+    TARGET_AS_FEATURE for a feature that is to be predicted."""
+    to_predict: dict[tuple[str | EdgeType | None, str | None], str] = {}
     for index, target in enumerate(spec.targets):
         where = f"targets[{index}]"
-        _check_property(where, target.property, edge_text(target.edge), _edge(shape, target.edge, where))
+        to_predict[target.node or target.edge, target.property] = where
+        if target.node is None and target.edge is None:
+            continue
+        found = _edge(shape, target.edge, where) if target.edge is not None else _node(shape, target.node or "", where)
+        if target.property is not None:
+            _check_property(where, target.property, target.subject, found)
     for index, feature in enumerate(spec.features):
         where = f"features[{index}]"
         if feature.edge is not None:
@@ -64,6 +71,11 @@ def check_spec(spec: PipelineSpec, shape: GraphShape) -> None:
             label = feature.node or ""
             found = _node(shape, label, where)
         _check_property(where, feature.property, label, found)
+        if (target_place := to_predict.get((feature.node or feature.edge, feature.property))) is not None:
+            raise BadData(
+                "TARGET_AS_FEATURE",
+                f"{where}: {quoted(feature.property)} is what {target_place} predicts; remove the feature",
+            )
 
 
 def build_configuration(
@@ -79,21 +91,30 @@ def build_configuration(
     nodes = []
     for label, file in node_files.items():
         named = [f for f in spec.features if f.node == label]
+        targets = [t for t in spec.predicts if t.node == label]
+        taken: set[str | None] = {*(f.property for f in named), *(t.property for t in targets)}
         features = (
             *_named(named, shape.nodes[label]),
-            *_inferred(named, shape.nodes[label], label, warnings),
+            *_inferred(taken, shape.nodes[label], label, warnings),
         )
-        nodes.append(NodeFileConfig(file_name=file, node=("~id", label), features=features))
+        nodes.append(
+            NodeFileConfig(
+                file_name=file,
+                node=("~id", label),
+                features=features,
+                labels=tuple(_label(target) for target in targets),
+            )
+        )
     edges = []
     for edge_type, file in edge_files.items():
         named = [f for f in spec.features if f.edge == edge_type]
-        targets = [t for t in spec.targets if t.edge == edge_type]
+        targets = [t for t in spec.predicts if t.node is None and t.edge in (edge_type, None)]
         features = _named(named, shape.edges[edge_type])
-        used = {f.property for f in named} | {t.property for t in targets}
+        taken = {*(f.property for f in named), *(t.property for t in targets)}
         warnings += [
             f"{edge_text(edge_type)[:80]}.{name[:80]} is not used: the engine does not use properties of edges yet"
             for name in shape.edges[edge_type].properties
-            if name not in used
+            if name not in taken
         ]
         source, relation, dest = edge_type
         edges.append(
@@ -113,16 +134,16 @@ def build_configuration(
 
 def _label(target: Target) -> LabelConfig:
     files = target.custom_split_filenames
+    label = (target.property or "", target.type)  # of links, the first is empty in Neptune-Export too
     if files is None:
-        return LabelConfig(label=(target.property, target.type), split_rate=target.split)
+        return LabelConfig(label=label, split_rate=target.split, separator=target.separator)
     names = {
         part: f"{SPLITS_FOLDER}/{name}"
         for part, name in (("train", files.train), ("valid", files.valid), ("test", files.test))
         if name is not None
     }
-    return LabelConfig(
-        label=(target.property, target.type), custom_split_filenames=CustomSplitFiles.model_validate(names)
-    )
+    splits = CustomSplitFiles.model_validate(names)
+    return LabelConfig(label=label, custom_split_filenames=splits, separator=target.separator)
 
 
 def _named(features: Iterable[Feature], stats: TypeStats) -> tuple[FeatureConfig, ...]:
@@ -138,8 +159,9 @@ def _named(features: Iterable[Feature], stats: TypeStats) -> tuple[FeatureConfig
     return tuple(configured)
 
 
-def _inferred(named: Iterable[Feature], stats: TypeStats, label: str, warnings: list[str]) -> tuple[FeatureConfig, ...]:
-    taken = {feature.property for feature in named}
+def _inferred(
+    taken: Collection[str | None], stats: TypeStats, label: str, warnings: list[str]
+) -> tuple[FeatureConfig, ...]:
     configured = []
     for name, found in stats.properties.items():
         if name in taken:

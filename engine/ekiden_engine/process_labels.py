@@ -128,9 +128,7 @@ class ClassColumn:
         """Number of each cell's text among the distinct ones, -1 where there is none."""
         column = values.combine_chunks() if isinstance(values, pa.ChunkedArray) else values
         encoded = pc.utf8_trim_whitespace(column.cast(pa.string())).dictionary_encode()
-        table = np.array(
-            [self._number(cell) for cell in encoded.dictionary.to_pylist()] + [NO_CLASS], np.int32
-        )
+        table = np.array([self._number(cell) for cell in encoded.dictionary.to_pylist()] + [NO_CLASS], np.int32)
         found: npt.NDArray[np.int32] = table[pc.fill_null(encoded.indices, len(table) - 1).to_numpy()]
         return found
 

@@ -1,173 +1,143 @@
 """The job `train`: an encoded graph and a spec go in, a model folder comes out.
 
-Files of `/opt/ml/model`: config.json (what the model is), model.safetensors, mappings/ (node ids in index
-order, Parquet), learning_curve.json, evaluation.json, predictions.parquet, report.html, manifest.json.
+Files of `/opt/ml/model`: those of `ekiden_engine.model_folder`, and learning_curve.json, evaluation.json,
+predictions.parquet (of further targets predictions-<i>.parquet), report.html, manifest.json.
 """
 
 from __future__ import annotations
 
 import json
-import math
 import os
 import platform
 import shutil
 import time
-from dataclasses import asdict
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from ekiden.contracts.spec_targets import Target as SpecTarget
+from ekiden.contracts.tasks import Task
 from ekiden_engine.errors import BadData, Temporary
 from ekiden_engine.evaluation import (
     EVALUATION_FILE,
     FEW_EDGES,
-    Evaluation,
+    PREDICTIONS_FILE,
+    VERSION,
+    TargetEvaluation,
+    environment,
     evaluate,
-    few_edges_warning,
+    few_rows_warning,
+    headline,
+    split_rule,
     write_predictions,
 )
+from ekiden_engine.features import FeatureBook
 from ekiden_engine.graph import EncodedGraph, Split, Target
+from ekiden_engine.graph_files import FEATURES_FILE
+from ekiden_engine.hpo_training import Training, plan_training
 from ekiden_engine.log import log
 from ekiden_engine.manifest import write_manifest
-from ekiden_engine.mapping import file_stems, write_mapping
 from ekiden_engine.mlroot import MlRoot
-from ekiden_engine.model_folder import CONFIG_FILE, ModelConfig
-from ekiden_engine.models import make_trainer
-from ekiden_engine.models.base import Curve, CurvePoint, Fit, Step
+from ekiden_engine.model_folder import RUN_VARIABLE, save_model
+from ekiden_engine.models.base import Fit
 from ekiden_engine.report import REPORT_FILE, ReportData, render_report
 from ekiden_engine.report_timeline import TIMELINE_VARIABLE, StageSpan, read_timeline
 from ekiden_engine.spec_file import read_spec
 from ekiden_engine.termination import StopRequest
+from ekiden_engine.train_progress import JobProgress, curve_document
 
 CURVE_FILE = "learning_curve.json"
-RUN_VARIABLE = "EKIDEN_RUN_ID"
-USUAL_EPOCHS = 16
-"""Epochs until early stopping, on rating graphs: the first guess for the time left."""
-LOG_EVERY_S = 0.5
-"""Seconds between progress lines; the last epoch of each member is always logged."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Trained:
+    """One target: how it was fitted in `seconds`, and how good it is."""
+
+    target: Target
+    fit: Fit
+    seconds: float
+    evaluation: TargetEvaluation
+
+    def entry(self, asked: SpecTarget | None) -> dict[str, Any]:
+        """Its entry in evaluation.json; `asked`: the target in the spec, if it is from there."""
+        fit = self.fit
+        return {
+            **self.evaluation.document(),
+            "split": None if asked is None else split_rule(asked),
+            "hyperparameters": dict(fit.hyperparameters),
+            "seeds": [curve.seed for curve in fit.curves if curve.kept],
+            "training": {"seconds": round(self.seconds, 3), "stopped": fit.stopped, "threads": fit.threads},
+            "trials": [dict(trial) for trial in fit.trials],
+        }
 
 
 def run(root: MlRoot) -> None:
     """Train, evaluate, report. SIGTERM ends the training after the current epoch and keeps the best so far.
 
-    Raises `BadData`: bad spec, hyperparameters, model name or artefact; no target; no training edge.
+    Raises `BadData`: bad spec, hyperparameters, model name or artefact; no target; no training rows.
     `Temporary` STOPPED if the platform asked to stop before there was anything to keep.
     """
-    started_at, started = datetime.now(UTC), time.perf_counter()
+    started_at = datetime.now(UTC)
     spec = read_spec(root.channel("spec"))
-    hyperparameters = root.hyperparameters()
-    trainer = make_trainer(spec.model.name, hyperparameters)
-    graph = EncodedGraph.load(root.channel("processed"))
+    processed = root.channel("processed")
+    training = plan_training(spec, root.hyperparameters(), processed)
+    graph = EncodedGraph.load(processed)
     if not graph.targets:
         raise BadData("NO_TARGET", "graph.json of the processed data names no target to train for")
-    target = graph.targets[0]
-    edges = graph.edge(target.edge)
-    log(f"training {spec.model.name} on {'-'.join(target.edge)}.{target.property}: {len(edges)} edges")
-    count = int((edges.split == Split.TRAIN).sum())
-    if 0 < count < FEW_EDGES:
-        log(f"WARNING: {few_edges_warning(count)}")
+    features = FeatureBook.load(processed / FEATURES_FILE)
     with StopRequest() as stop:
-        progress = JobProgress(stop)
-        fit = trainer.fit(graph, target, progress)
-        if stop.requested and not fit.curves:
-            raise Temporary("STOPPED", "the platform stopped the job before the first epoch")
-        if stop.requested:
-            log("stop requested: keeping the best model so far")
-        seconds = time.perf_counter() - started
-        evaluation = evaluate(graph, target, fit.predictor)
+        trained = [_train(training, graph, target, stop) for target in graph.targets]
         folder = _empty(root.model)
+        save_model(folder, graph, [(one.target, one.fit) for one in trained], training.model, features)
+        for position, one in enumerate(trained):
+            write_predictions(folder / predictions_file(position), graph, one.target, one.evaluation)
+        asked = {(t.node or t.edge, t.property or ""): t for t in spec.predicts}
         document = {
-            **evaluation.document(),
+            "version": VERSION,
             "run_id": os.environ.get(RUN_VARIABLE),
-            "model": spec.model.name,
-            "target": {"edge": list(target.edge), "property": target.property, "type": target.type},
-            "hyperparameters": dict(fit.hyperparameters),
-            "seeds": [curve.seed for curve in fit.curves if curve.kept],
-            "training": {"seconds": round(seconds, 3), "stopped": fit.stopped, "threads": fit.threads},
+            "model": training.model,
             "versions": _versions(),
+            "environment": environment(max(one.fit.threads for one in trained), trained[0].fit.device),
+            "targets": [
+                one.entry(asked.get((one.target.node or one.target.edge, one.target.property))) for one in trained
+            ],
         }
-        _write_model(folder, graph, target, fit, spec.model.name)
-        write_predictions(folder, graph, target, evaluation.held_out)
-        _write_json(folder / CURVE_FILE, curve_document(fit.curves))
+        _write_json(folder / CURVE_FILE, curve_document([(one.target.name, one.fit.curves) for one in trained]))
         _write_json(folder / EVALUATION_FILE, document)
         own = StageSpan("train", "RUNNING", started_at, datetime.now(UTC))
         timeline = [*read_timeline(os.environ.get(TIMELINE_VARIABLE, "")), own]
-        report = render_report(ReportData(spec.name, document, fit.curves, evaluation.held_out, timeline))
+        curves, evaluations = [one.fit.curves for one in trained], [one.evaluation for one in trained]
+        report = render_report(ReportData(spec.name, document, curves, evaluations, timeline))
         (folder / REPORT_FILE).write_text(report, "utf-8")
         write_manifest(folder)
-    _log_result(evaluation)
+    for one in trained:
+        log(f"{one.target.name}: {headline(one.evaluation)}")
+    if (line := training.objective_line(trained[0].fit, graph, trained[0].target)) is not None:
+        log(line)
 
 
-class JobProgress:
-    """Progress lines in the log, at most one per `LOG_EVERY_S`."""
-
-    def __init__(self, stop: StopRequest) -> None:
-        """`stop`: asked after every epoch."""
-        self._stop = stop
-        self._started = self._last = time.perf_counter()
-        self._done = 0.0
-        self._step: Step | None = None
-        self._lengths: list[int] = []
-
-    def epoch(self, step: Step, epochs: int, point: CurvePoint) -> None:
-        """Log `member 2/6  epoch 12/60  valid rmse 0.912  3.2 s left`; the time assumes steps like those
-        before."""
-        now = time.perf_counter()
-        if step is not self._step:
-            self._step = step
-            self._lengths.append(0)
-        self._lengths[-1] = point.epoch
-        finished = self._lengths[:-1]
-        typical = sum(finished) / len(finished) if finished else min(epochs, USUAL_EPOCHS)
-        left = max(typical - point.epoch, 0) + typical * step.left
-        pace = (now - self._started) / sum(self._lengths)
-        if now - self._last >= LOG_EVERY_S or point.epoch in (1, epochs):
-            self._last = now
-            log(
-                f"{step.words}  epoch {point.epoch}/{epochs}  "
-                f"valid rmse {point.valid_rmse:.4f}  {left * pace:.1f} s left"
-            )
-
-    def note(self, message: str) -> None:
-        """Log one line."""
-        log(message)
-
-    def stop_requested(self) -> bool:
-        """Whether SIGTERM came."""
-        return self._stop.requested
+def predictions_file(position: int) -> str:
+    """The file of the predictions for the target at `position`."""
+    return PREDICTIONS_FILE if not position else f"predictions-{position}.parquet"
 
 
-def curve_document(curves: tuple[Curve, ...]) -> dict[str, Any]:
-    """`learning_curve.json`: RMSE in label units per epoch of every member, lost trials included."""
-    return {
-        "version": "ekiden.learning_curve.v1",
-        "metric": "rmse",
-        "members": [
-            {**asdict(curve), "best_valid_rmse": curve.best_valid_rmse, "points": [asdict(p) for p in curve.points]}
-            for curve in curves
-        ],
-    }
-
-
-def _write_model(folder: Path, graph: EncodedGraph, target: Target, fit: Fit, name: str) -> None:
-    fit.predictor.save(folder)
-    (folder / "mappings").mkdir()
-    labels = list(dict.fromkeys((target.edge[0], target.edge[2])))
-    mappings = {}
-    for label, stem in zip(labels, file_stems(labels), strict=True):
-        mappings[label] = f"mappings/{stem}.parquet"
-        write_mapping(folder / mappings[label], graph.node(label).ids)
-    config = ModelConfig(
-        model=name,
-        predictor=fit.predictor.kind,
-        edge=target.edge,
-        property=target.property,
-        mappings=mappings,
-        hyperparameters=dict(fit.hyperparameters),
-        run_id=os.environ.get(RUN_VARIABLE),
-    )
-    (folder / CONFIG_FILE).write_text(config.model_dump_json(indent=1) + "\n", "utf-8")
+def _train(training: Training, graph: EncodedGraph, target: Target, stop: StopRequest) -> Trained:
+    links = target.task is Task.LINK_PREDICTION
+    labels = [known for _, known in graph.link_labels(target)] if links else [graph.labels(target)]
+    count = sum(int((known.split == Split.TRAIN).sum()) for known in labels)
+    log(f"training {training.model} on {target.name}: {count} training rows")
+    if 0 < count < FEW_EDGES:
+        log(f"WARNING: {few_rows_warning(target, count)}")
+    started = time.perf_counter()
+    fit = training.fit(graph, target, JobProgress(stop, training.model))
+    if stop.requested:
+        if not fit.curves:
+            raise Temporary("STOPPED", "the platform stopped the job before the first epoch")
+        log("stop requested: keeping the best model so far")
+    seconds = time.perf_counter() - started
+    return Trained(target, fit, seconds, evaluate(graph, target, fit.predictor))
 
 
 def _empty(folder: Path) -> Path:
@@ -187,21 +157,9 @@ def _write_json(path: Path, document: dict[str, Any]) -> None:
 
 def _versions() -> dict[str, str]:
     found = {"python": platform.python_version()}
-    for package in ("torch", "numpy", "pyarrow", "ekiden"):
+    for package in ("torch", "numpy", "pyarrow", "numba", "ekiden"):
         try:
             found[package] = version(package)
         except PackageNotFoundError:
             found[package] = "not installed as a package"
     return found
-
-
-def _log_result(evaluation: Evaluation) -> None:
-    rmse = evaluation.metrics.rmse
-    if rmse is None or not math.isfinite(rmse):
-        return
-    others = ", ".join(
-        f"{name.replace('_', ' ')} {metrics.rmse:.4f}"
-        for name, metrics in evaluation.baselines.items()
-        if metrics.rmse is not None
-    )
-    log(f"{evaluation.held_out.split} rmse {rmse:.4f} on {evaluation.metrics.count} edges ({others})")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import random
 import re
@@ -27,9 +28,10 @@ class Kind(StrEnum):
     KEEPER = "job service and its keeper"
     CLI = "CLI"
     WATCHER = "a job with what watches it"
+    PROGRAM = "a job's program"
 
 
-WEIGHTS = {Kind.WORKER: 50, Kind.SERVICE: 16, Kind.CLI: 16, Kind.WATCHER: 16, Kind.KEEPER: 2}
+WEIGHTS = {Kind.WORKER: 50, Kind.SERVICE: 16, Kind.CLI: 16, Kind.WATCHER: 10, Kind.PROGRAM: 8, Kind.KEEPER: 2}
 REST = 4.0
 """Seconds that a function, the job service or a user is left alone after a kill: who is killed without a pause never
 comes to where a kill could do harm."""
@@ -76,18 +78,27 @@ def workers(ministack: int) -> dict[int, str]:
     }
 
 
-def watchers(home: Path, name_ends: str) -> list[int]:
-    """The wrappers of running jobs (not of endpoints) whose names end so."""
+def watchers(home: Path, name_ends: str) -> dict[int, Path]:
+    """The wrappers of running jobs (not of endpoints) whose names end so: pid and control folder."""
     jobs = str(home / "jobs" / "jobs") + os.sep
-    return [
-        process.pid
+    return {
+        process.pid: Path(word)
         for process in processes()
         if any(word.endswith("wrap.py") for word in process.command)
-        and any(
-            word.startswith(jobs) and word.endswith("/control") and Path(word).parent.name.endswith(name_ends)
-            for word in process.command
-        )
-    ]
+        for word in process.command
+        if word.startswith(jobs) and word.endswith("/control") and Path(word).parent.name.endswith(name_ends)
+    }
+
+
+def programs(home: Path, name_ends: str) -> list[int]:
+    """The programs of those jobs."""
+    found = []
+    for control in watchers(home, name_ends).values():
+        with contextlib.suppress(OSError, ValueError, KeyError):
+            pid = int(json.loads((control / "process.json").read_text())["pid"])
+            if not (control / "exit.json").exists():  # until then the pid is no other process's
+                found.append(pid)
+    return found
 
 
 def busy(pids: list[int]) -> list[int]:
@@ -148,7 +159,9 @@ class Hunter:
                 return self._one(self.clis())
             case Kind.WATCHER:
                 # Only of first attempts: a stage whose every attempt was killed may fail its run, and rightly.
-                return self._one({pid: f"job {pid}" for pid in _soon(lambda: watchers(self.home, "-1"))})
+                return self._one({pid: f"job {pid}" for pid in _soon(lambda: list(watchers(self.home, "-1")))})
+            case Kind.PROGRAM:
+                return self._one({pid: f"program {pid}" for pid in _soon(lambda: programs(self.home, "-1"))})
 
     def _worker(self) -> str | None:
         """Mostly one that works at this moment, a little later: in the middle of what it does."""

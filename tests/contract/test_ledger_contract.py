@@ -238,7 +238,7 @@ def test_who_is_postponed_goes_to_the_end_of_the_line_and_nothing_else_changes(l
     moment = NOW + timedelta(minutes=2)
     before = stored(ledger, first)
 
-    ledger.postpone(first, Stage.EXPORT, 1, moment)
+    ledger.postpone(first, before.attempts[0], moment)
 
     assert live(ledger) == [(second, Stage.EXPORT, 1), (first, Stage.EXPORT, 1)]
     after = stored(ledger, first)
@@ -247,12 +247,26 @@ def test_who_is_postponed_goes_to_the_end_of_the_line_and_nothing_else_changes(l
     ledger.commit(moved(before, JobStarted(Stage.EXPORT, 1)), actor="a")
 
 
+def test_who_looked_before_a_cancel_does_not_postpone_the_look_that_it_asked_for(ledger: Ledger) -> None:
+    # GIVEN a sweep that stands still after it has read an attempt, and a cancel meanwhile
+    run_id = create(ledger, submitted())
+    seen = ledger.live(1)[0].attempt
+    asked_at = NOW + timedelta(seconds=7)
+    asked = cancel(stored(ledger, run_id), reason="", now=asked_at)
+    assert isinstance(asked, Transition)
+    ledger.commit(asked, actor="a")
+    # WHEN the sweep goes on THEN the attempt is still looked at as soon as the cancel wants it to be
+    ledger.postpone(run_id, seen, NOW + timedelta(hours=1))
+    assert stored(ledger, run_id).attempts[0].next_check_at == asked_at
+
+
 def test_an_attempt_that_is_over_is_not_brought_back_by_postponing_it(ledger: Ledger) -> None:
     run_id = create(ledger, submitted())
+    seen = stored(ledger, run_id).attempts[0]
     ledger.commit(moved(stored(ledger, run_id), JobReported(Stage.EXPORT, 1, JobStatus.FAILED)), actor="a")
 
-    ledger.postpone(run_id, Stage.EXPORT, 1, NOW)
-    ledger.postpone("nobody", Stage.EXPORT, 1, NOW)
+    ledger.postpone(run_id, seen, NOW)
+    ledger.postpone("nobody", seen, NOW)
 
     assert live(ledger) == []
 
@@ -275,7 +289,7 @@ def test_an_attempt_whose_job_is_being_stopped_stays_live_when_its_run_is_over(l
     assert (run.status, run.attempts[0].stopping_since) == (RunStatus.FAILED, run.updated_at)
     # THEN its attempt is found by the sweep and by the job's name, and can be put off
     assert live(ledger) == ledger.find_attempts(export.ref) == [(run_id, Stage.EXPORT, 1)]
-    ledger.postpone(run_id, Stage.EXPORT, 1, NOW + timedelta(hours=5))
+    ledger.postpone(run_id, run.attempts[0], NOW + timedelta(hours=5))
     assert stored(ledger, run_id).attempts[0].next_check_at == NOW + timedelta(hours=5)
     # AND not any more once its job was seen to be over
     stopped = JobReported(Stage.EXPORT, 1, JobStatus.STOPPED)

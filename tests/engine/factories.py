@@ -11,8 +11,9 @@ import numpy as np
 import pyarrow as pa
 
 from ekiden.contracts.spec import PipelineSpec, parse_spec
+from ekiden.contracts.tasks import Task
 from ekiden_engine.export import export_graph
-from ekiden_engine.graph import EdgeSet, EncodedGraph, NodeSet, Split, Target
+from ekiden_engine.graph import EdgeSet, EncodedGraph, Labels, NodeSet, Split, Target
 from ekiden_engine.mlroot import MlRoot
 from ekiden_engine.process import process_graph
 
@@ -92,12 +93,12 @@ def make_encoded_graph(
             NodeSet("user", pa.array([f"u{i}" for i in range(users)]), taste[:, None].astype(np.float32), ("taste",)),
             NodeSet("movie", pa.array([f"m{i}" for i in range(movies)]), kind[:, None].astype(np.float32), ("kind",)),
         ),
-        edges=(EdgeSet(*EDGE, source=source, dest=dest, split=split, label=label.astype(np.float32)),),
+        edges=(EdgeSet(*EDGE, source=source, dest=dest, labels=(Labels(0, split, label.astype(np.float32)),)),),
         targets=(
             Target(
+                task=Task.EDGE_REGRESSION,
                 edge=EDGE,
                 property="rating",
-                type="regression",
                 label_min=float(known.min()),
                 label_max=float(known.max()),
             ),

@@ -102,11 +102,11 @@ class InMemoryLedger:
         return [LiveAttempt(run.run_id, attempt) for run, attempt in found[:limit]]
 
     @io
-    def postpone(self, run_id: str, stage: Stage, number: int, until: datetime) -> None:
+    def postpone(self, run_id: str, seen: Attempt, until: datetime) -> None:
         """See ``ports.Ledger.postpone``."""
         run = self._runs.get(run_id)
-        attempt = run.attempt(stage, number) if run else None
-        if run and attempt and attempt.is_live:
+        attempt = run.attempt(seen.stage, seen.number) if run else None
+        if run and attempt and attempt.is_live and attempt.next_check_at == seen.next_check_at:
             self._runs[run_id] = run.with_attempt(replace(attempt, next_check_at=until))
 
     @io

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from ekiden.domain.model import Attempt, Run, Stage
+from ekiden.domain.model import Attempt, Run
 from ekiden.domain.scores import ScoreRequest
 from tests.fakes import InMemoryLedger, InMemoryScoreLedger
 from tests.fakes.faults import Faults
@@ -20,9 +20,9 @@ class LaggingLedger(InMemoryLedger):
         self._kernel, self._sky = kernel, sky
         self._index: dict[str, list[tuple[Run, Attempt]]] = {}
 
-    def postpone(self, run_id: str, stage: Stage, number: int, until: datetime) -> None:
+    def postpone(self, run_id: str, seen: Attempt, until: datetime) -> None:
         """See ``ports.Ledger.postpone``."""
-        super().postpone(run_id, stage, number, until)
+        super().postpone(run_id, seen, until)
         self.moved(run_id)
 
     def moved(self, run_id: str) -> None:

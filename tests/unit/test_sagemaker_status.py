@@ -125,10 +125,26 @@ REASONS: list[tuple[str | None, str | None, Failure | None, bool]] = [
         False,
     ),
     (
+        "AlgorithmError: , exit code: 139",
+        None,
+        Failure("ALGORITHM_ERROR", "the container ended with exit code 139 and gave no reason"),
+        False,
+    ),
+    (
         "AlgorithmError: , exit code: 137",
         None,
-        Failure("ALGORITHM_ERROR", "the container ended with exit code 137 and gave no reason"),
-        False,
+        Failure("CONTAINER_KILLED", "the container was killed (exit code 137), as happens when its memory runs out"),
+        True,
+    ),
+    (
+        "AlgorithmError: WARNING: epoch 3, exit code: 143",
+        None,
+        Failure(
+            "CONTAINER_KILLED",
+            "the container was killed (exit code 143), as happens when its memory runs out; "
+            "its last words: WARNING: epoch 3",
+        ),
+        True,
     ),
     ("exit code: 75", None, Failure("JOB_FAILED", "the container ended with exit code 75 and gave no reason"), True),
     (

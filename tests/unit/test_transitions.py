@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ekiden.domain import naming
+from ekiden.domain.decisions import KILLED
 from ekiden.domain.model import (
     AttemptStatus,
     Failure,
@@ -175,6 +176,20 @@ def test_a_transient_failure_is_tried_again_later_without_an_event_and_not_for_e
 
     assert (last.status, last.failure) == (RunStatus.FAILED, broken)
     assert len(last.attempts) == DEFAULT_TRIES
+
+
+def test_a_container_that_was_killed_has_one_more_try() -> None:
+    # GIVEN a killed export: its host may be gone, its memory may have run out
+    killed = Failure(KILLED, "the container was killed (exit code 137)")
+    run = step(new(), JobReported(Stage.EXPORT, 1, JobStatus.FAILED, killed, transient=True)).after
+    assert run.status is RunStatus.RUNNING
+    # WHEN the next attempt fails for another passing reason THEN it is tried again, as often as the policy says
+    broken = Failure("OUT_OF_SPACE", "disk full")
+    again = step(run, JobReported(Stage.EXPORT, 2, JobStatus.FAILED, broken, transient=True)).after
+    assert again.stage(Stage.EXPORT).attempt == 3
+    # BUT when it is killed as well, the third would be
+    last = step(run, JobReported(Stage.EXPORT, 2, JobStatus.FAILED, killed, transient=True)).after
+    assert (last.status, last.failure) == (RunStatus.FAILED, killed)
 
 
 def test_a_late_event_of_an_earlier_attempt_changes_nothing() -> None:

@@ -10,10 +10,10 @@ from typing import Final
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from ekiden_engine.errors import BadData
 from ekiden_engine.models.base import Curve, CurvePoint
+from ekiden_engine.models.label_losses import make_loss, metric_of
 from ekiden_engine.models.nodes_network import Design, Matrices, Network
 from ekiden_engine.models.nodes_problem import NodeProblem, RowArray
 from ekiden_engine.models.optimizer import Adam
@@ -21,7 +21,6 @@ from ekiden_engine.models.optimizer import Adam
 CARVED: Final = 0.1
 """Share of the training rows that each member sets aside to decide when to stop, if the data has no validation rows.
 Each member takes others, so together they train on all."""
-MAX_CLASS_WEIGHT: Final = 100.0
 CONSISTENCY: Final = 1.0
 SHARPNESS: Final = 2.0
 RAMP: Final = 20
@@ -71,9 +70,10 @@ def fit_member(
     optimizer = Adam(parameters, recipe.lr)
     rows, wanted = torch.from_numpy(train), torch.from_numpy(problem.values[train])
     valid_rows, valid_wanted = torch.from_numpy(valid), torch.from_numpy(problem.values[valid])
-    loss_of = make_loss(problem, train, class_weights=recipe.class_weights)
+    share = torch.from_numpy(problem.values[train].mean(0))
+    loss_of = make_loss(problem.kind, share, class_weights=recipe.class_weights)
     consistency = Consistency(problem, train)
-    metric = metric_of(problem, class_weights=recipe.class_weights)
+    metric = metric_of(problem.kind, class_weights=recipe.class_weights)
     points: list[CurvePoint] = []
     best, best_epoch, kept = float("inf"), 0, [p.value.detach().clone() for p in parameters]
     for epoch in range(1, recipe.epochs + 1):
@@ -114,48 +114,6 @@ def fit_member(
     return Member(network, best, curve)
 
 
-@dataclass(frozen=True, slots=True)
-class Metric:
-    """What the learning curve shows."""
-
-    name: str
-    higher_is_better: bool
-    measure: Callable[[Tensor, Tensor], float]
-
-
-def metric_of(problem: NodeProblem, *, class_weights: bool) -> Metric:
-    """RMSE (in standard deviations); F1 over all classes of several-label rows; F1 per class, averaged, where classes
-    are weighted; else accuracy."""
-    if problem.regression:
-        return Metric("rmse", False, lambda said, wanted: float((said - wanted).square().mean().sqrt()))
-    if problem.multi_label:
-        return Metric("f1", True, lambda said, wanted: float(_f1((said > 0).float(), wanted, 1)))
-    if class_weights:
-        return Metric("f1", True, lambda said, wanted: float(_f1(_hot(said), wanted, 0)))
-    return Metric("accuracy", True, lambda said, wanted: float((_hot(said) * wanted).sum() / len(wanted)))
-
-
-def make_loss(problem: NodeProblem, train: RowArray, *, class_weights: bool) -> Callable[[Tensor, Tensor], Tensor]:
-    """Mean squared error, cross-entropy, or with several labels a row binary cross-entropy.
-
-    With `class_weights` every class weighs the same however rare it is among `train`, at most `MAX_CLASS_WEIGHT`.
-    """
-    if problem.regression:
-        return functional.mse_loss
-    share = torch.from_numpy(problem.values[train].mean(0))
-    if problem.multi_label:
-        weight = ((1 - share) / share.clamp(min=1e-9)).clamp(1 / MAX_CLASS_WEIGHT, MAX_CLASS_WEIGHT)
-        given = weight if class_weights else None
-        return lambda said, wanted: functional.binary_cross_entropy_with_logits(said, wanted, pos_weight=given)
-    weight = (1 / (len(share) * share.clamp(min=1e-9))).clamp(max=MAX_CLASS_WEIGHT)
-
-    def cross_entropy(said: Tensor, wanted: Tensor) -> Tensor:
-        each = -(wanted * said.log_softmax(1))
-        return (each * weight).sum() / (wanted * weight).sum() if class_weights else each.sum() / len(wanted)
-
-    return cross_entropy
-
-
 class Consistency:
     """Nodes without a training label should be told the same whatever dropout hides.
 
@@ -192,19 +150,6 @@ def _shares(said: Tensor) -> Tensor:
     """Softmax over the columns; torch's own takes five times as long where there are few."""
     powers = (said - said.detach().amax(1, keepdim=True)).exp()
     return powers / powers.sum(1, keepdim=True)
-
-
-def _hot(said: Tensor) -> Tensor:
-    return functional.one_hot(said.argmax(1), said.shape[1]).float()
-
-
-def _f1(found: Tensor, wanted: Tensor, over: int) -> Tensor:
-    """F1 of 0/1 matrices [m, k]: per class and averaged over those that occur (`over` 0), or of all cells (1)."""
-    hit, both = found * wanted, found + wanted
-    if over:
-        return 2 * hit.sum() / both.sum().clamp(min=1)
-    occurs = both.sum(0) > 0
-    return (2 * hit.sum(0) / both.sum(0).clamp(min=1))[occurs].mean()
 
 
 def _validation(problem: NodeProblem, seed: int) -> tuple[RowArray, RowArray]:

@@ -20,7 +20,7 @@ from ekiden.contracts.tasks import Task
 from ekiden_engine.errors import BadData, quoted
 from ekiden_engine.graph import EdgeSet, EncodedGraph, Split, Target
 from ekiden_engine.models.base import FloatArray, IndexArray
-from ekiden_engine.models.nodes_structure import Inputs, RelationKey
+from ekiden_engine.models.nodes_structure import Inputs, Kind, RelationKey
 
 RowArray = npt.NDArray[np.int64]
 
@@ -71,6 +71,11 @@ class NodeProblem:
     def regression(self) -> bool:
         """Whether numbers are predicted."""
         return self.task is Task.NODE_REGRESSION
+
+    @property
+    def kind(self) -> Kind:
+        """What is predicted, as losses and answers tell it apart."""
+        return "number" if self.regression else "labels" if self.multi_label else "classes"
 
     @property
     def outputs(self) -> int:

@@ -89,14 +89,16 @@ def _scale(problem: NodeProblem, target: Target, said: FloatArray) -> Scale:
             low=float(known.min()) if low is None else low,
             high=float(known.max()) if high is None else high,
         )
-    scale = Scale(kind="labels" if problem.multi_label else "classes")
-    if not len(problem.valid):
-        return scale
-    valid, wanted = said[:, problem.valid], problem.values[problem.valid]
+    scale = Scale(kind=problem.kind)
+    return cooled(scale, said[:, problem.valid], problem.values[problem.valid]) if len(problem.valid) else scale
+
+
+def cooled(scale: Scale, said: FloatArray, wanted: FloatArray) -> Scale:
+    """`scale` with the temperature that makes `said` [members, m, k] most likely, given what is so: 0/1 [m, k]."""
     losses = []
     for temperature in TEMPERATURES:
-        found = scale.model_copy(update={"temperature": temperature}).answers(valid)
-        losses.append(_log_loss(found, wanted, several=problem.multi_label))
+        found = scale.model_copy(update={"temperature": temperature}).answers(said)
+        losses.append(_log_loss(found, wanted, several=scale.kind == "labels"))
     return scale.model_copy(update={"temperature": TEMPERATURES[int(np.argmin(losses))]})
 
 

@@ -16,6 +16,8 @@ from ekiden_engine.models.base import FloatArray
 RelationKey = tuple[EdgeType, bool]
 """An edge type, and whether the node in question is its source."""
 Tensors = Mapping[str, npt.NDArray[Any]]
+Kind = Literal["number", "classes", "labels"]
+"""What is predicted: a number, one of several classes, or each of several classes for itself."""
 Count = Annotated[int, Field(ge=0)]
 
 
@@ -44,7 +46,7 @@ class Scale(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    kind: Literal["classes", "labels", "number"]
+    kind: Kind
     temperature: Annotated[float, Field(gt=0)] = 1.0
     mean: float = 0.0
     scale: float = 1.0

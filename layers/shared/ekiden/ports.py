@@ -75,9 +75,10 @@ class Ledger(Protocol):
     def live(self, limit: int) -> list[LiveAttempt]:
         """Live attempts, those that are due to be looked at first. Eventually consistent."""
 
-    def postpone(self, run_id: str, stage: Stage, number: int, until: datetime) -> None:
+    def postpone(self, run_id: str, seen: Attempt, until: datetime) -> None:
         """Look at a live attempt again at ``until``, so that others get their turn; no transition, no history.
-        Nothing happens if the attempt is over."""
+        Nothing happens if the attempt is over, or is to be looked at at another time than ``seen`` was: somebody has
+        asked for a look meanwhile, a cancel for one."""
 
     def recent(self, status: RunStatus | None, limit: int) -> list[RunHeadline]:
         """The newest runs, newest first. Eventually consistent."""

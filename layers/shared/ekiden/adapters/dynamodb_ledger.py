@@ -19,7 +19,7 @@ from typing import Any
 from ekiden.adapters import dynamodb_items as items
 from ekiden.adapters.dynamodb_client import NOT_THERE, Condition, ConditionFailed, Item, Table
 from ekiden.contracts.events import SCHEMA_VERSION
-from ekiden.domain.model import JobRef, Run, RunStatus, Stage, StageState
+from ekiden.domain.model import Attempt, JobRef, Run, RunStatus, Stage, StageState
 from ekiden.domain.transitions import OutboxEvent, Transition
 from ekiden.errors import Conflict, LostRace
 from ekiden.ports import HistoryEntry, LiveAttempt, RunHeadline
@@ -111,13 +111,15 @@ class DynamoDBLedger:
         found.sort(key=lambda item: str(item["next_check_at"]))
         return [LiveAttempt(item["run_id"], items.attempt_of(item)) for item in found[:limit]]
 
-    def postpone(self, run_id: str, stage: Stage, number: int, until: datetime) -> None:
+    def postpone(self, run_id: str, seen: Attempt, until: datetime) -> None:
         """See ``ports.Ledger.postpone``. An attempt that is over is in no index, and stays out."""
-        address = {"pk": items.run_key(run_id), "sk": items.attempt_sort_key(stage, number)}
+        address = {"pk": items.run_key(run_id), "sk": items.attempt_sort_key(seen.stage, seen.number)}
         names = {"#next": "next_check_at", "#check": "check_at"}
-        live = Condition("attribute_exists(#next)", names, {":until": items.text_of(until)})
+        moments = {":seen": items.text_of(seen.next_check_at), ":until": items.text_of(until)}
         with suppress(ConditionFailed):
-            self._table.change(address, "SET #next = :until, #check = :until", live)
+            self._table.change(
+                address, "SET #next = :until, #check = :until", Condition("#next = :seen", names, moments)
+            )
 
     def recent(self, status: RunStatus | None, limit: int) -> list[RunHeadline]:
         """See ``ports.Ledger.recent``."""

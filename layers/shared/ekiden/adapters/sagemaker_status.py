@@ -7,6 +7,7 @@ import re
 from datetime import datetime
 from typing import Any, Literal
 
+from ekiden.domain.decisions import KILLED
 from ekiden.domain.model import Failure
 from ekiden.domain.transitions import JobStatus
 from ekiden.ports import JobReport
@@ -49,6 +50,8 @@ TIME_WAS_UP = frozenset({"MaxRuntimeExceeded", "MaxWaitTimeExceeded"})
 
 EXIT_BAD_DATA = 65
 EXIT_TEMPORARY = 75
+EXIT_KILLED = frozenset({137, 143})
+"""128 + SIGKILL or SIGTERM: not the program's own decision. A job that *we* stop is ``Stopped``, not ``Failed``."""
 TRANSIENT_KINDS = frozenset({"InternalServerError", "CapacityError"})
 """Kinds of ``FailureReason`` that are the platform's fault."""
 
@@ -120,8 +123,11 @@ def _failure(answer: dict[str, Any], *, own_words: str | None) -> tuple[Failure 
     reason = reason[: exit_match.start()] if exit_match else reason
     kind_match = _SAGEMAKER_REASON.match(reason)
     kind, rest = (kind_match["kind"], kind_match["rest"]) if kind_match else ("", reason)
-    transient = exit_code == EXIT_TEMPORARY or kind in TRANSIENT_KINDS
+    transient = exit_code == EXIT_TEMPORARY or exit_code in EXIT_KILLED or kind in TRANSIENT_KINDS
     text = (own_words or rest).strip()
+    if exit_code in EXIT_KILLED:
+        killed = f"the container was killed (exit code {exit_code}), as happens when its memory runs out"
+        return Failure(KILLED, f"{killed}; its last words: {text}" if text else killed), transient
     if not text and exit_code is not None:
         text = f"the container ended with exit code {exit_code} and gave no reason"
     if not text:

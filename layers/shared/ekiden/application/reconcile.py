@@ -78,8 +78,7 @@ class ReconcileJobs:
                 reason = f"{attempt.stage} {attempt.number} of {candidate.run_id}: {type(error).__name__}: {error}"
                 troubles.append(reason[:MAX_TROUBLE])
             with suppress(PipelineError):
-                until = _next_look(attempt, now)
-                self.observe.ledger.postpone(candidate.run_id, attempt.stage, attempt.number, until)
+                self.observe.ledger.postpone(candidate.run_id, attempt, _next_look(attempt, now))
         return SweepResult(len(live), len(chosen), moved, postponed, tuple(troubles))
 
     def _ended(self, now: datetime) -> frozenset[JobRef]:

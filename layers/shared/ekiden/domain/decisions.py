@@ -11,6 +11,9 @@ from typing import Any
 from ekiden.domain.model import KIND_OF_STAGE, Failure, JobKind, Run, Stage
 
 DEFAULT_TRIES = 3
+KILLED = "CONTAINER_KILLED"
+"""Code of a failure: something outside the container killed it. Nobody is told whether its host went or its memory ran
+out, so it has one more try: what is killed twice in a row is too big for its machine."""
 
 
 class JobStatus(StrEnum):

@@ -18,6 +18,7 @@ from typing import Any
 from ekiden.domain import naming
 from ekiden.domain.decisions import (
     DEFAULT_TRIES,
+    KILLED,
     DeadlinePassed,
     Decision,
     Event,
@@ -121,7 +122,7 @@ def decide(run: Run, event: Event, *, plan: Plan, now: datetime, jitter: float) 
             return _ended(run, attempt, AttemptStatus.FAILED, failure, event, now)
         case JobReported():
             failure = event.failure or Failure("JOB_FAILED", "the job failed without giving a reason")
-            if event.transient and attempt.tries_left > 0:
+            if event.transient and attempt.tries_left > 0 and not _killed_again(run, attempt, failure):
                 return _retry(run, attempt, failure, event, plan, now, jitter)
             return _ended(run, attempt, AttemptStatus.FAILED, failure, event, now)
         case StartRefused(failure=failure):
@@ -221,6 +222,12 @@ def _succeeded(run: Run, attempt: Attempt, report: JobReported, plan: Plan, now:
         )
     after, ready = begin(after, following, plan, now)
     return Transition(run, advance(after, now), f"{stage} succeeded", (told, ready))
+
+
+def _killed_again(run: Run, attempt: Attempt, failure: Failure) -> bool:
+    before = run.attempt(attempt.stage, attempt.number - 1)
+    earlier = before.failure if before else None
+    return failure.code == KILLED and earlier is not None and earlier.code == KILLED
 
 
 def _retry(
