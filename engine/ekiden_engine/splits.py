@@ -237,7 +237,8 @@ class _PartFile:
                 relation: np.flatnonzero(codes == code) for code, relation in enumerate(encoded.dictionary.to_pylist())
             }
         matched = np.zeros(table.num_rows, np.bool_)
-        return cls(path, name, table, keys.subject, keys.columns, matched, by_relation)
+        subject = keys.subject if by_relation is None else "edge"
+        return cls(path, name, table, subject, keys.columns, matched, by_relation)
 
     def of(self, relation: str | None) -> RowNumbers | None:
         """The rows that may be about `relation`; None: all."""

@@ -10,7 +10,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from ekiden_engine.features import FeatureBook
 from ekiden_engine.graph import EdgeSet, EncodedGraph, NodeSet, Split, Target
+from ekiden_engine.graph_files import FEATURES_FILE
 from ekiden_engine.mlroot import MlRoot
 from ekiden_engine.models import make_trainer
 from ekiden_engine.models.base import CurvePoint, Fit, Step
@@ -108,6 +110,7 @@ def make_train_job(
     root = MlRoot(folder)
     processed, spec = root.channel("processed"), root.channel("spec")
     processed.mkdir(parents=True)
+    FeatureBook(nodes={}).save(processed / FEATURES_FILE)
     (graph or make_encoded_graph()).save(processed)
     spec.mkdir(parents=True)
     (spec / "spec.json").write_text(json.dumps(make_document(**changes)), "utf-8")

@@ -11,8 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ekiden.contracts.spec import parse_spec
+from ekiden.contracts.tasks import Task
 from ekiden_engine.cli import run_command
 from ekiden_engine.errors import BadData
+from ekiden_engine.export import export_graph
 from ekiden_engine.features import FeatureBook
 from ekiden_engine.graph import EncodedGraph, Split
 from ekiden_engine.process import process_graph
@@ -51,12 +54,13 @@ def test_a_small_graph_becomes_indices_features_labels_and_parts(tmp_path: Path)
     assert movie.features.tolist() == [[1, 1], [1, 0]]
     assert rated.source.tolist() == [0, 0, 1, 1, 2]
     assert rated.dest.tolist() == [0, 1, 0, 1, 0]
-    assert rated.label is not None
-    assert rated.label.tolist() == [5, 4, 3, 2, 1]
-    assert sorted(rated.split.tolist()) == [0, 0, 0, 0, 2]
+    (labels,) = rated.labels
+    assert labels.values is not None
+    assert labels.values.tolist() == [5, 4, 3, 2, 1]
+    assert sorted(labels.split.tolist()) == [0, 0, 0, 0, 2]
     # AND the target's range is that of the training edges
     (target,) = graph.targets
-    known = rated.label[rated.rows(Split.TRAIN)]
+    known = labels.values[labels.rows(Split.TRAIN)]
     assert (target.edge, target.label_min, target.label_max) == (EDGE, known.min(), known.max())
 
 
@@ -77,7 +81,7 @@ def test_what_is_returned_is_what_lies_on_disk_with_encoders_and_hyperparameters
     assert (hidden["default"], hidden["range"]) == (256, [16, 256])
     lr = next(p for p in model["1-tier-param"] if p["param"] == "lr")
     assert (lr["type"], lr["default"], lr["range"]) == ("float", 0.1, [0.0005, 0.1])
-    assert model["3-tier-param"][0]["default"] == 8192
+    assert model["3-tier-param"][0]["default"] == "auto"
     assert {"1-tier-param", "2-tier-param", "3-tier-param", "fixed-param"} <= model.keys()
 
 
@@ -121,9 +125,9 @@ def test_a_real_neptune_export_is_read_in_both_shapes_of_its_configuration(tmp_p
     # THEN it reads like one of ours; the exporter's own `auto` guess is followed, the unlabelled edge is in no part
     edges = graph.edge(("Reader", "wrote about", "Book"))
     assert edges.source.tolist() == [1, 0]
-    assert edges.split.tolist() == [Split.TRAIN, Split.NONE]
-    assert edges.label is not None
-    assert np.isnan(edges.label[1])
+    assert edges.labels[0].split.tolist() == [Split.TRAIN, Split.NONE]
+    assert edges.labels[0].values is not None
+    assert np.isnan(edges.labels[0].values[1])
     assert graph.node("Reader").feature_names == ("age", "bio=likes, commas")
 
 
@@ -133,7 +137,7 @@ def test_the_same_seed_gives_the_same_split_and_another_seed_another(tmp_path: P
     splits = []
     for run, seed in enumerate((0, 0, 1)):
         graph = process_files(tmp_path / str(run), files, model={"hyperparameters": {"seed": seed}})
-        splits.append(graph.edge(EDGE).split.tolist())
+        splits.append(graph.edge(EDGE).labels[0].split.tolist())
     assert splits[0] == splits[1] != splits[2]
     assert [splits[0].count(part) for part in (0, 1, 2)] == [160, 20, 20]
 
@@ -160,7 +164,8 @@ class TestSplitFiles:
         files = {**SMALL_GRAPH, "a.csv": "~from,~to\nu1,m1\nu2,m2\nu3,m1\n", "b.csv": "~id,~to,~from\nx,m2,u1\n"}
         graph = process_files(tmp_path, files, target={"custom_split_filenames": {"train": "a.csv", "test": "b.csv"}})
         # THEN validation is empty (training takes its own) and the left-out edge e3 is in no part
-        assert graph.edge(EDGE).split.tolist() == [Split.TRAIN, Split.TEST, Split.NONE, Split.TRAIN, Split.TRAIN]
+        (labels,) = graph.edge(EDGE).labels
+        assert labels.split.tolist() == [Split.TRAIN, Split.TEST, Split.NONE, Split.TRAIN, Split.TRAIN]
 
     def test_parallel_edges_share_their_part_and_a_label_column_wins(self, tmp_path: Path) -> None:
         files = {
@@ -170,21 +175,22 @@ class TestSplitFiles:
             "v.csv": "~from,~to\nu2,m2\n",
         }
         graph = process_files(tmp_path, files, target={"custom_split_filenames": {"train": "a.csv", "valid": "v.csv"}})
-        edges = graph.edge(EDGE)
-        assert edges.split.tolist() == [0, 255, 0, 1, 255, 0]
-        assert edges.label is not None
-        assert edges.label.tolist() == [2.5, 4, 3, 2, 1, 2.5]
+        (labels,) = graph.edge(EDGE).labels
+        assert labels.split.tolist() == [0, 255, 0, 1, 255, 0]
+        assert labels.values is not None
+        assert labels.values.tolist() == [2.5, 4, 3, 2, 1, 2.5]
 
     @pytest.mark.parametrize(
         ("train", "test", "code", "says"),
         [
-            ("~from,~to\nu1,m1\n", "~from,~to\nu2,m1\nu3,m2\n", "UNKNOWN_SPLIT_EDGE",
-             'splits/b.csv:3: "u3" to "m2" is no rated edge'),
-            ("~from,~to\nu1,m1\n", "~from,~to\nu9,m1\n", "UNKNOWN_SPLIT_EDGE", 'splits/b.csv:2: "u9" to "m1"'),
+            ("~from,~to\nu1,m1\n", "~from,~to\nu2,m1\nu3,m2\n", "UNKNOWN_SPLIT_ROW",
+             'splits/b.csv:3: "u3" to "m2" is no rated edge of the graph'),
+            ("~from,~to\nu1,m1\n", "~from,~to\nu9,m1\n", "UNKNOWN_SPLIT_ROW", 'splits/b.csv:2: "u9" to "m1"'),
             ("~from,~to\nu1,m1\n", "~from,~to\nu2,m1\nu1,m1\n", "SPLIT_OVERLAP",
              'splits/b.csv:3: "u1" to "m1" is in the train file too'),
-            ("~from,~to\nu1,m2\n", "~from,~to\nu3,m1\n", "UNLABELLED_SPLIT_EDGE", 'splits/b.csv:2: "u3" to "m1"'),
-            ("~id\ne1\n", "~from,~to\nu3,m1\n", "MISSING_COLUMN", "splits/a.csv:1: a split of edges needs ~from,~to"),
+            ("~from,~to\nu1,m2\n", "~from,~to\nu3,m1\n", "UNLABELLED_SPLIT_ROW", 'splits/b.csv:2: "u3" to "m1"'),
+            ("~id\ne1\n", "~from,~to\nu3,m1\n", "MISSING_COLUMN",
+             "splits/a.csv:1: a split of rated edges needs ~from,~to"),
             ("~from,~to\n", "~from,~to\nu3,m1\n", "EMPTY_SPLIT_FILE", "splits/a.csv"),
             ("~from,~to,rating\nu1,m1,good\n", "~from,~to\nu3,m1\n", "NOT_A_NUMBER", 'splits/a.csv:2, column "rating"'),
         ],
@@ -255,9 +261,8 @@ NODES = ("graph", "nodes", 0)
         (("graph", "nodes"), [], "EMPTY_GRAPH", 'needs "user" nodes'),
         (("version",), "v1.0", "BAD_CONFIGURATION", "version"),
         ((*EDGES, "labels", 0, "split_rate"), [0.6, 0.3, 0.1], "BAD_CONFIGURATION", "exactly 1.0"),
-        ((*EDGES, "labels"), [], "NO_TARGET", "exactly one"),
-        ((*EDGES, "labels", 0, "label"), ["", "link_prediction"], "UNSUPPORTED_TARGET", "edge link_prediction"),
-        ((*NODES, "labels"), [{"label": ["title", "classification"]}], "UNSUPPORTED_TARGET", "node classification"),
+        ((*NODES, "labels"), [{"label": ["", "link_prediction"]}], "BAD_CONFIGURATION", "is for edges"),
+        ((*NODES, "labels"), [{"label": ["~label", "classification"]}], "ONE_CLASS", "movie.~label"),
         ((*EDGES, "labels", 0, "label"), ["stars", "regression"], "MISSING_COLUMN", 'no column "stars"'),
         ((*EDGES, "relation"), ["~label", "rated"], "BAD_CONFIGURATION", "RDF"),
         ((*NODES, "file_name"), "../../etc/passwd", "NO_FILES", "passwd"),
@@ -295,7 +300,7 @@ def test_a_wrong_configuration_is_named(
             "edges/%28user%29-rated-%28movie%29.consolidated.csv",
             "~from,~to,rating\nu1,m1,x\n",
             "NOT_A_NUMBER",
-            'user-rated-movie.rating (targets[0] of the spec): "x" is not a number',
+            'user-rated-movie.rating (a target of the spec): "x" is not a number',
         ),
         ("edges/%28user%29-rated-%28movie%29.consolidated.csv", "~from,~to,rating\nu1,m1,-1e31\n", "NOT_A_NUMBER",
          '"-1e31" is too large to learn from (at most 1e+30)'),
@@ -341,7 +346,7 @@ def test_movielens_100k_gets_its_canonical_split(tmp_path: Path, shared_data: Pa
     # THEN the parts are the published ones
     edges = graph.edge(EDGE)
     assert (len(graph.node("user")), len(graph.node("movie"))) == (943, 1682)
-    assert [len(edges.rows(part)) for part in Split] == [80_000, 0, 20_000, 0]
+    assert edges.labels[0].counts() == {"train": 80_000, "valid": 0, "test": 20_000, "unused": 0}
     assert (graph.targets[0].label_min, graph.targets[0].label_max) == (1.0, 5.0)
 
 
@@ -355,3 +360,127 @@ def test_an_export_that_was_changed_after_it_was_written_is_refused(tmp_path: Pa
     with pytest.raises(BadData) as error:
         process_graph(source, tmp_path / "processed", make_spec())
     assert error.value.code == "CORRUPT_ARTIFACT"
+
+
+KINDS = {
+    "users.csv": "~id,~label,age:Int(single),plan:String\nu1,user,20,free\nu2,user,30,paid\nu3,user,,\n",
+    "movies.csv": "~id,~label,genres:String,year:Int\nm1,movie,Drama|War,1990\nm2,movie,Drama,1999\n",
+    "rated.csv": (
+        "~id,~from,~to,~label,rating:Double,mood:String\n"
+        "e1,u1,m1,rated,5,glad\ne2,u1,m2,rated,4,sad\ne3,u2,m1,rated,3,glad\ne4,u2,m2,rated,2,\ne5,u3,m1,rated,1,sad\n"
+    ),
+    "knows.csv": "~id,~from,~to,~label\nk1,u1,u2,knows\nk2,u2,u3,knows\n",
+}
+KNOWS = ("user", "knows", "user")
+
+
+def process_kinds(folder: Path, targets: list[dict[str, Any]], **changes: Any) -> EncodedGraph:
+    document = {**make_document(**changes), "targets": targets}
+    source = write_files(folder / "graph", KINDS)
+    spec = parse_spec(document)
+    export_graph(source, folder / "export", spec)
+    return process_graph(folder / "export", folder / "processed", spec)
+
+
+def test_several_targets_of_every_task_each_get_labels_and_splits(tmp_path: Path) -> None:
+    # GIVEN targets of all five tasks, in an order of the user's own
+    targets: list[dict[str, Any]] = [
+        {"edge": list(EDGE), "property": "mood", "type": "classification"},
+        {"node": "user", "property": "plan", "type": "classification"},
+        {"node": "movie", "property": "year", "type": "regression", "split_rate": [1.0, 0.0, 0.0]},
+        {"edge": list(KNOWS), "type": "link_prediction", "split_rate": [0.5, 0.5, 0.0]},
+        {"node": "movie", "property": "genres", "type": "classification", "separator": "|"},
+        {"edge": list(EDGE), "property": "rating", "type": "regression"},
+    ]
+    # WHEN processed
+    graph = process_kinds(tmp_path, targets)
+    loaded = EncodedGraph.load(tmp_path / "processed")
+    # THEN they are the graph's targets, in that order, with what the labels say
+    assert loaded.targets == graph.targets
+    mood, plan, year, knows, genres, rating = graph.targets
+    assert [t.task.value for t in graph.targets] == [
+        "edge_classification",
+        "node_classification",
+        "node_regression",
+        "link_prediction",
+        "node_classification",
+        "edge_regression",
+    ]
+    assert (mood.classes, plan.classes, genres.classes) == (("glad", "sad"), ("free", "paid"), ("Drama", "War"))
+    assert graph.labels(mood).values.tolist() == [0, 1, 0, -1, 1]  # type: ignore[union-attr]
+    assert graph.labels(mood).split[3] == Split.NONE
+    assert graph.labels(plan).values.tolist() == [0, 1, -1]  # type: ignore[union-attr]
+    assert genres.multi_label
+    assert graph.labels(genres).values.tolist() == [[1, 1], [1, 0]]  # type: ignore[union-attr]
+    assert (year.label_min, year.label_max) == (1990, 1999)
+    ((edges, labels),) = graph.link_labels(knows)
+    assert edges.edge_type == KNOWS
+    assert labels.values is None
+    assert sorted(labels.split.tolist()) == [Split.TRAIN, Split.VALID]
+    assert graph.labels(rating).counts() == {"train": 4, "valid": 0, "test": 1, "unused": 0}
+    # AND what is predicted is no feature
+    assert graph.node("user").feature_names == ("age",)
+    assert graph.node("movie").feature_names == ()
+
+
+def test_no_target_means_the_links_of_every_edge_type(tmp_path: Path) -> None:
+    graph = process_kinds(tmp_path, [])
+    (target,) = graph.targets
+    assert (target.task, target.node, target.edge) == (Task.LINK_PREDICTION, None, None)
+    assert [edges.edge_type for edges, _ in graph.link_labels(target)] == [e.edge_type for e in graph.edges]
+    # AND so does a foreign configuration without labels
+    (tmp_path / "export/manifest.json").unlink()
+    for number in (0, 1):
+        edit(tmp_path / "export", "graph", "edges", number, "labels", value=[])
+    foreign = process_graph(tmp_path / "export", tmp_path / "again", make_spec())
+    assert foreign.targets == graph.targets
+    assert all(labels.counts()["test"] == 0 for _, labels in foreign.link_labels(foreign.targets[0]))
+
+
+def test_a_split_file_of_links_may_be_about_several_edge_types(tmp_path: Path) -> None:
+    source = write_files(
+        tmp_path / "graph",
+        {
+            **KINDS,
+            "a.csv": "~from,~to,~label\nu1,m1,rated\nu1,m2,rated\nu2,m1,rated\nu1,u2,knows\n",
+            "b.csv": "~from,~to,~label\nu2,m2,rated\nu3,m1,rated\nu2,u3,knows\n",
+        },
+    )
+    files = {"train": "a.csv", "test": "b.csv"}
+    spec = parse_spec({**make_document(), "targets": [{"type": "link_prediction", "custom_split_filenames": files}]})
+    export_graph(source, tmp_path / "export", spec)
+    graph = process_graph(tmp_path / "export", tmp_path / "processed", spec)
+    parts = {edges.relation: labels.split.tolist() for edges, labels in graph.link_labels(graph.targets[0])}
+    assert parts == {"rated": [0, 0, 0, 2, 2], "knows": [0, 2]}
+    # AND a row that names nothing in any of them is told
+    (source / "b.csv").write_text("~from,~to,~label\nu2,m2,rated\nu3,m1,knows\nu2,u3,knows\n")
+    export_graph(source, tmp_path / "export", spec)
+    with pytest.raises(BadData, match=r'splits/b\.csv:3: "u3" to "m1" is no edge of the graph') as caught:
+        process_graph(tmp_path / "export", tmp_path / "processed", spec)
+    assert caught.value.code == "UNKNOWN_SPLIT_ROW"
+
+
+def test_encoders_learn_from_nodes_that_are_not_held_out(tmp_path: Path) -> None:
+    # GIVEN a node target whose test node has the largest age
+    files = {
+        **KINDS,
+        "users.csv": "~id,~label,age:Int,plan:String\nu1,user,20,free\nu2,user,30,paid\nu3,user,40,paid\nu4,user,25,\n",
+        "a.csv": "~id\nu1\nu2\n",
+        "b.csv": "~id\nu3\n",
+    }
+    splits = {"train": "a.csv", "test": "b.csv"}
+    target = {"node": "user", "property": "plan", "type": "classification", "custom_split_filenames": splits}
+    source = write_files(tmp_path / "graph", files)
+    spec = parse_spec({**make_document(), "targets": [target]})
+    export_graph(source, tmp_path / "export", spec)
+    graph = process_graph(tmp_path / "export", tmp_path / "processed", spec)
+    # THEN the range is that of the others, a node without a label among them
+    np.testing.assert_allclose(graph.node("user").features[:, 0], [0.0, 1.0, 2.0, 0.5])
+    assert graph.labels(graph.targets[0]).split.tolist() == [0, 0, 2, 255]
+
+
+def test_a_feature_that_is_to_be_predicted_is_refused(tmp_path: Path) -> None:
+    feature = {"node": "user", "property": "plan", "type": "category"}
+    with pytest.raises(BadData, match=r"features\[0\]: .plan. is what targets\[0\] predicts") as caught:
+        process_kinds(tmp_path, [{"node": "user", "property": "plan", "type": "classification"}], features=[feature])
+    assert caught.value.code == "TARGET_AS_FEATURE"

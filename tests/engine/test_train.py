@@ -9,26 +9,32 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from ekiden.contracts.tasks import Task
 from ekiden_engine.cli import run_command
 from ekiden_engine.errors import BadData
-from ekiden_engine.manifest import check_manifest
+from ekiden_engine.graph import Labels, Target
+from ekiden_engine.manifest import check_manifest, write_manifest
 from ekiden_engine.mlroot import MlRoot
 from ekiden_engine.model_folder import load_model
-from ekiden_engine.models.base import CurvePoint, Step
+from ekiden_engine.models.base import CurvePoint, EdgePredictor, Step
 from ekiden_engine.termination import StopRequest
-from ekiden_engine.train import JobProgress
+from ekiden_engine.train_progress import JobProgress
 from tests.engine.factories import EDGE, make_encoded_graph
 from tests.engine.model_factories import QUICK, make_graph, make_train_job
 
 FILES = {
     "config.json",
-    "model.safetensors",
+    "features.json",
+    "targets/0/model.safetensors",
+    "targets/0/ends.json",
     "mappings/user.parquet",
     "mappings/movie.parquet",
     "learning_curve.json",
@@ -71,14 +77,18 @@ def test_a_training_job_leaves_a_complete_model_folder(
     assert check_manifest(root.model).paths() == FILES
     evaluation = json.loads((root.model / "evaluation.json").read_text())
     assert evaluation["run_id"] == "movielens-20261120-100000-abcdef"
-    assert evaluation["seeds"] == [0]
-    assert evaluation["hyperparameters"]["num-hidden"] == "4"
     assert {"python", "torch", "numpy"} <= set(evaluation["versions"])
-    assert evaluation["training"]["stopped"] is False
+    assert evaluation["environment"]["device"] == "cpu"
+    (entry,) = evaluation["targets"]
+    assert entry["target"]["name"] == "user-rated-movie.rating"
+    assert entry["split"] == {"rule": "random", "rates": [0.8, 0.1, 0.1]}
+    assert entry["seeds"] == [0]
+    assert entry["hyperparameters"]["num-hidden"] == "4"
+    assert entry["training"]["stopped"] is False
     curve = json.loads((root.model / "learning_curve.json").read_text())
-    assert [p["epoch"] for p in curve["members"][0]["points"]] == [1, 2, 3, 4]
+    assert [p["epoch"] for p in curve["targets"][0]["members"][0]["points"]] == [1, 2, 3, 4]
     table = pq.read_table(root.model / "predictions.parquet")
-    assert table.num_rows == evaluation["count"] == evaluation["splits"]["test"]["count"]
+    assert table.num_rows == entry["metrics"]["count"] == entry["splits"]["test"]["count"]
     html = (root.model / "report.html").read_text()
     assert "movielens-20261120-100000-abcdef" in html
     assert "<title>export: succeeded, 4 s</title>" in html
@@ -92,23 +102,22 @@ def test_the_served_model_predicts_what_the_job_wrote_for_the_test_edges(tmp_pat
     assert train(root) == 0
     model = load_model(root.model)
     table = pq.read_table(root.model / "predictions.parquet").to_pydict()
-    users, movies = model.source_ids.to_pylist(), model.dest_ids.to_pylist()
+    users, movies = model.ids["user"].to_pylist(), model.ids["movie"].to_pylist()
     source = np.array([users.index(u) for u in table["source"]], np.int32)
     dest = np.array([movies.index(m) for m in table["target"]], np.int32)
-    assert model.predictor.predict(source, dest).tolist() == pytest.approx(table["predicted"])
+    (predictor,) = cast(tuple[EdgePredictor], model.predictors)
+    assert predictor.predict(source, dest).tolist() == pytest.approx(table["predicted"])
 
 
 def test_the_same_job_gives_the_same_model(tmp_path: Path) -> None:
     roots = [make_train_job(tmp_path / name) for name in ("a", "b")]
     assert [train(root) for root in roots] == [0, 0]
-    for name in ("model.safetensors", "predictions.parquet"):
+    for name in ("targets/0/model.safetensors", "predictions.parquet"):
         first, second = ((root.model / name).read_bytes() for root in roots)
         assert first == second
 
 
 def test_a_node_type_at_both_ends_has_one_id_file(tmp_path: Path) -> None:
-    from tests.engine.model_factories import make_graph
-
     graph = make_graph(
         {"person": 3}, {("person", "trusts", "person"): ([0, 1, 2], [1, 2, 0])}, [1.0, 2.0, 3.0], [0, 0, 2]
     )
@@ -148,11 +157,10 @@ def test_a_job_without_spec_or_training_edges_says_what_is_missing(tmp_path: Pat
     assert train(root) == 65
     assert "spec.json" in message(root)
 
-    from dataclasses import replace
-
     graph = make_encoded_graph()
     edges = graph.edges[0]
-    nothing = replace(graph, edges=(replace(edges, split=np.full_like(edges.split, 2)),))
+    labels = replace(edges.labels[0], split=np.full(len(edges), 2, np.uint8))
+    nothing = replace(graph, edges=(replace(edges, labels=(labels,)),))
     root = make_train_job(tmp_path / "b", nothing)
     assert train(root) == 65
     assert message(root).startswith("EMPTY_TRAINING_SET: ")
@@ -183,8 +191,8 @@ def test_sigterm_ends_the_training_after_the_epoch_and_keeps_the_model(tmp_path:
     # THEN it ends well, with what it had
     assert job.returncode == 0
     assert "stop requested: keeping the best model so far" in rest
-    assert json.loads((root.model / "evaluation.json").read_text())["training"]["stopped"] is True
-    assert load_model(root.model).predictor.counts == (60, 60)
+    assert json.loads((root.model / "evaluation.json").read_text())["targets"][0]["training"]["stopped"] is True
+    assert load_model(root.model).predictors[0].counts() == {"user": 60, "movie": 60}
 
 
 def test_a_stop_request_is_a_flag_only_while_entered_and_ignores_other_threads() -> None:
@@ -221,10 +229,10 @@ def test_a_handful_of_alike_edges_trains_with_a_warning_and_a_report_that_makes_
 
 
 def test_progress_lines_say_epoch_error_and_time_left(capfd: pytest.CaptureFixture[str]) -> None:
-    progress = JobProgress(StopRequest())
+    progress = JobProgress(StopRequest(), "rgcn")
     step = Step("member 1/2", 1)
-    progress.epoch(step, 60, CurvePoint(1, 0.95, 0.9123, 0.1))
-    progress.epoch(step, 60, CurvePoint(2, 0.95, 0.9, 0.1))  # too soon after the one before
+    progress.epoch(step, 60, "rmse", CurvePoint(1, 0.95, 0.9123, 0.1))
+    progress.epoch(step, 60, "rmse", CurvePoint(2, 0.95, 0.9, 0.1))  # too soon after the one before
     line, *others = capfd.readouterr().out.splitlines()
     assert line.startswith("member 1/2  epoch 1/60  valid rmse 0.9123  ")
     assert line.endswith(" s left")
@@ -234,7 +242,8 @@ def test_progress_lines_say_epoch_error_and_time_left(capfd: pytest.CaptureFixtu
 @pytest.mark.parametrize(
     ("file", "says"),
     [
-        ("model.safetensors", "model.safetensors has"),
+        ("targets/0/model.safetensors", "targets/0/model.safetensors has"),
+        ("features.json", "features.json has"),
         ("mappings/user.parquet", "mappings/user.parquet has"),
         ("config.json", "config.json has"),
     ],
@@ -250,19 +259,50 @@ def test_a_model_whose_files_were_changed_is_not_loaded(tmp_path: Path, file: st
 
 
 def test_a_model_that_contradicts_its_config_is_not_loaded(tmp_path: Path) -> None:
-    from ekiden_engine.manifest import write_manifest
-
     root = make_train_job(tmp_path)
     assert train(root) == 0
     config = json.loads((root.model / "config.json").read_text())
+    (entry,) = config["targets"]
     for change, says in (
-        ({"mappings": {}}, "no id file for node type user"),
-        ({"mappings": {"user": "../secret", "movie": "x"}}, "no id file for node type user"),
-        ({"predictor": "tree"}, '"tree" is unknown'),
-        ({"mappings": dict.fromkeys(("user", "movie"), "mappings/user.parquet")}, "another number of nodes"),
+        ({"mappings": {}}, "has 40 user nodes, mappings has no"),
+        ({"mappings": {"user": "../secret", "movie": "x"}}, "../secret is not in manifest.json"),
+        ({"targets": [{**entry, "predictor": "tree"}]}, '"tree" is unknown'),
+        ({"targets": [{**entry, "folder": "targets/1"}]}, "targets/1/model.safetensors is not in manifest.json"),
+        ({"targets": [{**entry, "target": {**entry["target"], "edge": None}}]}, "needs an edge type"),
+        ({"mappings": dict.fromkeys(("user", "movie"), "mappings/user.parquet")}, "30 movie nodes, mappings has 40"),
         ({"version": "ekiden.model.v9"}, "version"),
     ):
         (root.model / "config.json").write_text(json.dumps({**config, **change}))
         write_manifest(root.model)
         with pytest.raises(BadData, match=says):
             load_model(root.model)
+
+
+def test_a_job_with_several_targets_trains_evaluates_and_keeps_each(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    # GIVEN a graph with a rating to predict, and a class of its users that follows from a feature
+    graph = make_encoded_graph()
+    user = graph.node("user")
+    plan = (user.features[:, 0] > 0).astype(np.int32)
+    split = np.resize(np.array([0, 0, 0, 1, 2], np.uint8), len(user))
+    target = Target(task=Task.NODE_CLASSIFICATION, node="user", property="plan", classes=("free", "paid"))
+    users = replace(user, labels=(Labels(1, split, plan),))
+    both = replace(graph, nodes=(users, graph.node("movie")), targets=(*graph.targets, target))
+    root = make_train_job(tmp_path, both, {"num-hidden": "8", "num-epochs": "30", "seeds": "1"})
+    # WHEN
+    assert train(root) == 0
+    # THEN each has its entry, its predictions, its curves, its predictor and its part of the report
+    rating, found = json.loads((root.model / "evaluation.json").read_text())["targets"]
+    assert (rating["metric"]["name"], found["metric"]["name"]) == ("rmse", "accuracy")
+    assert found["metric"]["value"] > 0.7
+    assert found["split"] is None  # the spec does not have this target
+    table = pq.read_table(root.model / "predictions-1.parquet")
+    assert table.column_names[:3] == ["node", "actual", "predicted"]
+    assert len(json.loads((root.model / "learning_curve.json").read_text())["targets"]) == 2
+    model = load_model(root.model)
+    assert [p.kind for p in model.predictors] == ["dot", "nodes"]
+    assert "user.plan" in (root.model / "report.html").read_text()
+    log = capfd.readouterr().out
+    assert "user-rated-movie.rating: test rmse" in log
+    assert "user.plan: test accuracy" in log

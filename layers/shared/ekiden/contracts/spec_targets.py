@@ -114,7 +114,9 @@ class Target(Strict):
     @builtins.property
     def subject(self) -> str:
         """The node or edge type, in words."""
-        return self.node or ("all edge types" if self.edge is None else f"({')-('.join(self.edge)})")
+        if self.edge is None:
+            return self.node or "all edge types"
+        return f"({self.edge[0]})-{self.edge[1]}-({self.edge[2]})"
 
     @builtins.property
     def split(self) -> tuple[float, float, float]:
