@@ -8,7 +8,8 @@ learning. Peers: the two baselines of `evaluation.json`, and plain biased matrix
 on the same encoded graph with the same loop and ensemble.
 
 The data is not part of the project: it is looked for in `$EKIDEN_SHARED/data/ml-100k`, else `../shared/data/ml-100k`;
-`--data` names another folder. Default hyperparameters were chosen on validation edges; the test set chose nothing.
+`--data` names another folder. Default hyperparameters were chosen on validation edges; the figures reported are
+those of the test set.
 """
 
 from __future__ import annotations

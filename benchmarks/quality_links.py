@@ -14,7 +14,8 @@ same validation links; and a LightGCN of our own (He et al. 2020: 2 layers, 64 w
 validation epoch or after `LIGHTGCN_SECONDS`: a reference for what a short training gives, not its ceiling.
 
 One run of the trainer is timed: reading, validation and everything it tries included, evaluation not. Defaults were
-chosen on validation links; test links chose nothing.
+chosen on validation links, and alternatives of the design compared by validation figures; the figures reported are
+those of test links.
 """
 
 from __future__ import annotations

@@ -13,8 +13,8 @@ after 10 without a lower validation loss) on the raw bag of words and on the eng
 `evaluation.json`.
 
 The data is not part of the project: it is looked for in `$EKIDEN_SHARED/data/cora`, else `../shared/data/cora`;
-`--data` names another folder. Defaults and feature type were chosen on validation papers; the test papers chose
-nothing.
+`--data` names another folder. Defaults and feature type were chosen on the validation papers, and alternatives of the
+design compared by validation figures; the figures reported are those of the test papers.
 """
 
 from __future__ import annotations

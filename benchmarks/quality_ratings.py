@@ -12,7 +12,8 @@ mean, and `myfm`, which gets the same columns and rank as `fm`, 200 iterations, 
 in a throw-away virtual environment (`benchmarks.myfm_peer` says why); where that cannot be made, the document says so.
 
 Random splits leak the future, so MovieTweetings is also split by time. The defaults were chosen on training edges set
-aside (see `ekiden_engine.models.fm`); the test edges chose nothing.
+aside (see `ekiden_engine.models.fm`), and alternatives of the design compared by figures from there; those reported
+are of test edges.
 """
 
 from __future__ import annotations

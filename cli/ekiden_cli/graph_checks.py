@@ -74,26 +74,17 @@ def faults(spec: PipelineSpec, seen: Seen) -> Iterator[Fault]:
     """Yield what the spec names and the graph does not have, or has otherwise."""
     for number, target in enumerate(spec.targets):
         path = f"targets[{number}]"
-        unknown = list(_edge_faults(path, target.edge, target.property, seen))
-        yield from unknown
-        if not unknown:
-            yield from _ends(path, target.edge, seen)
-            columns = seen.edges[target.edge[1]][target.property]
-            yield from _values(f"{path}.property", target.type, columns, target.edge[1])
+        if target.node is not None:
+            yield from _node_faults(path, target.node, str(target.property), target.type, seen, target.separator)
+        elif target.edge is not None:
+            yield from _edge_target_faults(path, target.edge, target.property, target.type, seen)
     for number, feature in enumerate(spec.features):
         path = f"features[{number}]"
         if feature.edge is not None:
             yield from _edge_faults(path, feature.edge, feature.property, seen)
             continue
-        node = str(feature.node)
-        if normal(node) not in seen.nodes:
-            yield _fault(f"{path}.node", _no("node label", node, seen.nodes))
-        elif feature.property not in (known := seen.nodes[normal(node)]):
-            yield _fault(f"{path}.property", _no(f"property of node {node!r}", feature.property, known))
-        else:
-            separator = getattr(feature, "separator", None)
-            columns = known[feature.property]
-            yield from _values(f"{path}.property", feature.type, columns, normal(node), separator)
+        separator = getattr(feature, "separator", None)
+        yield from _node_faults(path, str(feature.node), feature.property, feature.type, seen, separator)
 
 
 def normal(label: str) -> str:
@@ -156,14 +147,37 @@ def _read(path: Path, columns: list[str]) -> Iterator[pa.RecordBatch]:
         yield from reader
 
 
-def _edge_faults(path: str, triple: EdgeType, name: str, seen: Seen) -> Iterator[Fault]:
+def _node_faults(
+    path: str, node: str, name: str, kind: str, seen: Seen, separator: str | None = None
+) -> Iterator[Fault]:
+    label = normal(node)
+    if label not in seen.nodes:
+        yield _fault(f"{path}.node", _no("node label", node, seen.nodes))
+    elif name not in seen.nodes[label]:
+        yield _fault(f"{path}.property", _no(f"property of node {node!r}", name, seen.nodes[label]))
+    else:
+        yield from _values(f"{path}.property", kind, seen.nodes[label][name], label, separator)
+
+
+def _edge_target_faults(path: str, triple: EdgeType, name: str | None, kind: str, seen: Seen) -> Iterator[Fault]:
+    unknown = list(_edge_faults(path, triple, name, seen))
+    yield from unknown
+    if unknown:
+        return
+    yield from _ends(path, triple, seen)
+    if name is not None:
+        yield from _values(f"{path}.property", kind, seen.edges[triple[1]][name], triple[1])
+
+
+def _edge_faults(path: str, triple: EdgeType, name: str | None, seen: Seen) -> Iterator[Fault]:
+    """Without ``name`` the edge type alone is looked for: links have no property."""
     source, label, dest = triple
     for position, node in ((0, source), (2, dest)):
         if normal(node) not in seen.nodes:
             yield _fault(f"{path}.edge[{position}]", _no("node label", node, seen.nodes))
     if label not in seen.edges:
         yield _fault(f"{path}.edge[1]", _no("edge label", label, seen.edges))
-    elif name not in seen.edges[label]:
+    elif name is not None and name not in seen.edges[label]:
         yield _fault(f"{path}.property", _no(f"property of edge {label!r}", name, seen.edges[label]))
 
 

@@ -1,12 +1,12 @@
-"""A spec and the local folder it may point to: read, checked against each other, uploaded.
+"""A spec and the local folders it may point to: read and checked against each other.
 
-What a local folder can tell about the spec is looked at before anything is uploaded: see ``graph_checks``.
+What a local folder can tell about the spec is looked at before anything is uploaded: see ``graph_checks`` for the
+graph, ``graph_files`` for the files that the spec names in its folder, ``scripts`` for a custom model.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,24 +17,44 @@ if TYPE_CHECKING:
     from ekiden.contracts.base import Fault
     from ekiden.contracts.spec import PipelineSpec
 
-_ENDINGS = (".csv", ".csv.gz")
-
 
 @dataclass(frozen=True, slots=True)
 class SpecFile:
-    """A spec read from ``path``; ``folder`` is the local graph, ``None`` if the graph is in S3 already."""
+    """A spec read from ``path``; ``folder`` is the local graph and ``scripts`` the local folder of a custom model.
+
+    They are ``None`` if the graph, or the model's scripts, are in S3 already or there are none.
+    """
 
     path: Path
     spec: PipelineSpec
     folder: Path | None
+    scripts: Path | None = None
 
     def files(self) -> list[tuple[str, Path]]:
-        """Return ``(name relative to the folder, path)`` of each CSV file of the local graph, sorted."""
-        return list(_csv_files(self.folder)) if self.folder else []
+        """Return ``(name relative to the folder, path)`` of each file of the local graph that is uploaded, sorted.
+
+        CSV files, and what the spec names: vectors and custom splits.
+        """
+        from ekiden_cli.graph_files import csv_files, named_files
+
+        if self.folder is None:
+            return []
+        named = {file.name: self.folder / file.name for file in named_files(self.spec)}
+        there = {name: path for name, path in named.items() if path.is_file()}
+        return sorted((dict(csv_files(self.folder)) | there).items())
+
+    def script_files(self) -> list[tuple[str, Path]]:
+        """Return ``(name relative to the folder, path)`` of each file of a local custom model, sorted."""
+        from ekiden_cli.scripts import script_files
+
+        if self.scripts is None:
+            return []
+        others = (self.path.resolve(), *([self.folder] if self.folder else []))
+        return list(script_files(self.scripts, without=others))
 
 
 def read_spec(path: Path) -> SpecFile:
-    """Read and check a spec (of a folder: its ``spec.yaml``) and the local graph it names.
+    """Read and check a spec (of a folder: its ``spec.yaml``) and the local folders it names.
 
     Raises ``CliError`` with every fault.
     """
@@ -52,13 +72,20 @@ def read_spec(path: Path) -> SpecFile:
         spec = load_spec(text, allow_local_source=True)
     except SpecError as error:
         raise _invalid(path, list(error.faults)) from None
-    if spec.graph.source.startswith("s3://"):
-        return SpecFile(path, spec, None)
-    folder = (path.parent / spec.graph.source).resolve()
-    found = SpecFile(path, spec, folder)
-    if faults := _graph_faults(found, text):
+    found = SpecFile(path, spec, _local(path, spec.graph.source), _local(path, spec.model.source))
+    faults = _graph_faults(found, text) if found.folder else []
+    if found.scripts:
+        from ekiden_cli.scripts import script_faults
+
+        faults += script_faults(spec.model, found.scripts, dict(found.script_files()))
+    if faults:
         raise _invalid(path, faults)
     return found
+
+
+def _local(path: Path, source: str | None) -> Path | None:
+    """Return the folder that a spec at ``path`` means; ``None`` if it means none of this machine."""
+    return None if source is None or source.startswith("s3://") else (path.parent / source).resolve()
 
 
 def _invalid(path: Path, faults: list[Fault]) -> CliError:
@@ -72,21 +99,10 @@ def _invalid(path: Path, faults: list[Fault]) -> CliError:
     )
 
 
-# -- what a folder holds
-
-
-def _csv_files(folder: Path) -> Iterator[tuple[str, Path]]:
-    for path in sorted(folder.rglob("*")):
-        relative = path.relative_to(folder)
-        if not path.name.lower().endswith(_ENDINGS) or not path.is_file():
-            continue
-        if not any(part.startswith(".") for part in relative.parts):
-            yield relative.as_posix(), path
-
-
 def _graph_faults(found: SpecFile, text: str) -> list[Fault]:
     from ekiden.contracts.base import Fault, shorten
     from ekiden_cli.graph_checks import FORMAT, Seen, faults, look
+    from ekiden_cli.graph_files import csv_files, file_faults, named_files
 
     source = "graph.source"
     if found.folder is None or not found.folder.is_dir():
@@ -95,24 +111,17 @@ def _graph_faults(found: SpecFile, text: str) -> list[Fault]:
         if made := re.search(r"^#\s+(ekiden (?:generate|import) .{1,150})$", text, re.MULTILINE):
             what += f"; the spec says how to make it: `{made[1]}`"
         return [Fault(source, what)]
-    files = dict(found.files())
-    missing: list[Fault] = []
-    splits: set[str] = set()
-    for number, target in enumerate(found.spec.targets):
-        custom = target.custom_split_filenames
-        for part, name in (custom.model_dump(exclude_none=True) if custom else {}).items():
-            splits.add(name)
-            if name not in files:
-                path = f"targets[{number}].custom_split_filenames.{part}"
-                missing.append(Fault(path, f"there is no file {shorten(name)} in the graph's folder"))
+    named = named_files(found.spec)
+    found_faults = list(file_faults(named, found.folder))
+    others = {file.name for file in named}
     seen = Seen()
     try:
-        for name, file in files.items():
-            if name not in splits:
+        for name, file in csv_files(found.folder):
+            if name not in others:
                 look(name, file, seen)
     except ValueError as error:
-        return [*missing, Fault(source, str(error))]
+        return [*found_faults, Fault(source, str(error))]
     if not seen.nodes or not seen.edges:
         kind = "vertex" if not seen.nodes else "edge"
-        return [*missing, Fault(source, f"no {kind} file with records in the folder. {FORMAT}")]
-    return missing + list(faults(found.spec, seen))
+        return [*found_faults, Fault(source, f"no {kind} file with records in the folder. {FORMAT}")]
+    return found_faults + list(faults(found.spec, seen))

@@ -71,14 +71,14 @@ def upload_file(target: Target, path: Path, key: str, *, progress: Progress = la
     return sent.uri
 
 
-def content_prefix(name: str, files: Sequence[tuple[str, Path]]) -> str:
-    """Return ``graphs/<name>-<16 hex>/``: the same files with the same names always give the same prefix."""
+def content_prefix(name: str, files: Sequence[tuple[str, Path]], *, kind: str = "graphs") -> str:
+    """Return ``<kind>/<name>-<16 hex>/``: the same files with the same names always give the same prefix."""
     digest = hashlib.sha256()
     for relative, path in sorted(files):
         with path.open("rb") as source:
             content = hashlib.file_digest(source, "sha256").hexdigest()
         digest.update(f"{relative}\0{content}\n".encode())
-    return f"graphs/{name}-{digest.hexdigest()[:16]}/"
+    return f"{kind}/{name}-{digest.hexdigest()[:16]}/"
 
 
 def list_objects(s3: Any, bucket: str, prefix: str) -> Iterator[tuple[str, int]]:

@@ -9,7 +9,9 @@ from __future__ import annotations
 import csv
 import gzip
 import io
-from collections.abc import Iterable, Iterator, Sequence
+import queue
+import threading
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -17,11 +19,13 @@ import pyarrow as pa
 import pyarrow.csv as pacsv
 
 from ekiden_engine.errors import BadData, quoted
+from ekiden_engine.progress import RowProgress
 
 BLOCK_BYTES = 8 << 20
 """Read at a time: the memory that a file of any size needs."""
 
-MIN_LOOKUP_ROWS = 250_000
+READ_AHEAD = 2
+"""Tables that wait, read, for who works on them."""
 
 _MAX_FIELD = 64 << 20
 
@@ -50,25 +54,41 @@ def read_header(path: Path, name: str, separator: str = ",") -> list[str]:
     return header
 
 
-def stream_csv(path: Path, name: str, columns: Sequence[str], separator: str = ",") -> Iterator[pa.Table]:
+def stream_csv(
+    path: Path, name: str, columns: Sequence[str], separator: str = ",", *, progress: RowProgress | None = None
+) -> Iterator[pa.Table]:
     """The named columns, as strings (null where empty), some thousand rows at a time in file order.
 
-    Blank lines are skipped. Raises `BadData` BAD_CSV with the line where the file breaks.
+    Blank lines are skipped. A thread reads ahead. `progress` is told the bytes of the file and the rows. Raises
+    `BadData` BAD_CSV with the line where the file breaks.
     """
+    for table in _ahead(_tables(path, name, columns, separator, progress)):
+        yield table
+        if progress is not None:
+            progress.rows(table.num_rows)
+
+
+def _tables(
+    path: Path, name: str, columns: Sequence[str], separator: str, progress: RowProgress | None
+) -> Iterator[pa.Table]:
     types = {column: pa.string() for column in columns}
     try:
-        with pacsv.open_csv(
-            path,
-            read_options=pacsv.ReadOptions(block_size=BLOCK_BYTES),
-            parse_options=pacsv.ParseOptions(delimiter=separator, newlines_in_values=True),
-            convert_options=pacsv.ConvertOptions(
-                column_types=types,
-                include_columns=list(columns),
-                null_values=[""],
-                strings_can_be_null=True,
-                quoted_strings_can_be_null=True,
-            ),
-        ) as reader:
+        with (
+            _Counted(path, progress) as file,
+            pa.input_stream(file, compression="gzip" if path.suffix == ".gz" else None) as stream,
+            pacsv.open_csv(
+                stream,
+                read_options=pacsv.ReadOptions(block_size=BLOCK_BYTES),
+                parse_options=pacsv.ParseOptions(delimiter=separator, newlines_in_values=True),
+                convert_options=pacsv.ConvertOptions(
+                    column_types=types,
+                    include_columns=list(columns),
+                    null_values=[""],
+                    strings_can_be_null=True,
+                    quoted_strings_can_be_null=True,
+                ),
+            ) as reader,
+        ):
             for batch in reader:
                 if batch.num_rows:
                     yield pa.Table.from_batches([batch])
@@ -76,21 +96,49 @@ def stream_csv(path: Path, name: str, columns: Sequence[str], separator: str = "
         raise _explain(path, name, separator, str(error)) from error
 
 
-def gathered(tables: Iterable[pa.Table], rows: int) -> Iterator[pa.Table]:
-    """Join consecutive tables until each has `rows` rows, and `MIN_LOOKUP_ROWS` at least.
+class _Counted(io.FileIO):
+    """A file that tells `progress` how many bytes were read."""
 
-    For look-ups: each one hashes all the ids that it looks in, so few large ones are cheap and many small
-    ones are not.
-    """
-    wanted = max(rows, MIN_LOOKUP_ROWS)
-    held: list[pa.Table] = []
-    for table in tables:
-        held.append(table)
-        if sum(map(len, held)) >= wanted:
-            yield pa.concat_tables(held)
-            held = []
-    if held:
-        yield pa.concat_tables(held)
+    def __init__(self, path: Path, progress: RowProgress | None) -> None:
+        super().__init__(path)
+        self._progress = progress
+
+    def read(self, size: int | None = -1) -> bytes:
+        found = super().read(-1 if size is None else size)
+        if self._progress is not None:
+            self._progress.work(len(found))
+        return found
+
+
+def _ahead(tables: Iterator[pa.Table]) -> Iterator[pa.Table]:
+    """The same tables, made by a thread while the caller works on the ones before: Arrow reads without the GIL."""
+    ready: queue.Queue[pa.Table | BaseException | None] = queue.Queue(maxsize=READ_AHEAD)
+    over = threading.Event()
+
+    def read() -> None:
+        end: BaseException | None = None
+        try:
+            for table in tables:
+                ready.put(table)
+                if over.is_set():
+                    break
+        except BaseException as error:  # noqa: BLE001  it is raised where the tables are asked for
+            end = error
+        ready.put(end)
+
+    thread = threading.Thread(target=read, name="read-ahead", daemon=True)
+    thread.start()
+    item: pa.Table | BaseException | None = None
+    try:
+        while isinstance(item := ready.get(), pa.Table):
+            yield item
+    finally:
+        over.set()
+        while isinstance(item, pa.Table):  # given up in the middle: let the thread come to its end
+            item = ready.get()
+        thread.join()
+    if item is not None:
+        raise item
 
 
 def line_of(path: Path, record: int, separator: str = ",") -> int:

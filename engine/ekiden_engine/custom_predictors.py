@@ -57,7 +57,8 @@ class _Tables:
         """Read what `save` wrote. Raises `BadData` CORRUPT_ARTIFACT."""
         try:
             about = json.loads((folder / ABOUT_FILE).read_bytes())
-            loaded = cls(load_file(folder / FILE), about)
+            script = folder / SCRIPT_FILES
+            loaded = cls(load_file(folder / FILE), about, script if script.is_dir() else None)
             loaded._check()
         except (OSError, SafetensorError, KeyError, TypeError, ValueError, IndexError) as error:
             raise BadData("CORRUPT_ARTIFACT", f"{FILE}: {str(error)[:200]}") from error

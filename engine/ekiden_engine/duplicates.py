@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 
 from ekiden_engine.errors import BadData, quoted
 from ekiden_engine.gremlin_csv import GremlinFile
+from ekiden_engine.string_index import HashArray, string_hashes, surely_distinct
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +31,7 @@ class IdColumn:
         self._chunks: list[pa.Array] = []
         self._starts: list[int] = []
         self._places: list[Place] = []
+        self._hashes: list[HashArray] = []
         self._rows = 0
 
     def __len__(self) -> int:
@@ -41,6 +43,7 @@ class IdColumn:
         self._starts.append(self._rows)
         self._places.append(place)
         self._chunks.extend(ids.chunks)
+        self._hashes.append(string_hashes(ids.drop_null() if ids.null_count else ids))
         self._rows += len(ids)
 
     def all(self) -> pa.ChunkedArray:
@@ -55,6 +58,8 @@ class IdColumn:
 
     def check_distinct(self) -> None:
         """Raise `BadData` DUPLICATE_ID with the number of repeats and the first of them."""
+        if surely_distinct(np.concatenate([np.empty(0, np.uint64), *self._hashes])):
+            return
         ids = self.all()
         repeats = len(ids) - ids.null_count - pc.count_distinct(ids).as_py()
         if not repeats:

@@ -25,7 +25,6 @@ import pyarrow.csv as pacsv
 
 from ekiden.contracts.spec import PipelineSpec
 from ekiden.contracts.training_data import CONFIGURATION_FILE
-from ekiden_engine.csv_stream import gathered
 from ekiden_engine.duplicates import IdColumn, Place
 from ekiden_engine.errors import BadData, quoted
 from ekiden_engine.export_config import (
@@ -40,11 +39,13 @@ from ekiden_engine.graph_stats import EdgeType, TypeStats, edge_text, stats_docu
 from ekiden_engine.gremlin_csv import FROM, ID, LABEL, TO, GremlinFile, find_files
 from ekiden_engine.log import log
 from ekiden_engine.manifest import write_manifest
-from ekiden_engine.mapping import file_stems, to_indices
+from ekiden_engine.mapping import file_stems
 from ekiden_engine.mlroot import MlRoot
 from ekiden_engine.numbers import BadValue, parse_numbers
+from ekiden_engine.progress import RowProgress
 from ekiden_engine.spec_file import read_spec
 from ekiden_engine.spool import TypeSpool, group_rows
+from ekiden_engine.string_index import StringIndex
 
 K = TypeVar("K", bound=str | EdgeType)
 
@@ -79,22 +80,24 @@ def export_graph(source: Path, target: Path, spec: PipelineSpec) -> GraphShape:
         (target / folder).mkdir(parents=True, exist_ok=True)
     with TypeSpool[str](SPOOL_BYTES) as node_rows, TypeSpool[EdgeType](SPOOL_BYTES) as edge_rows:
         numbers = _numbers_to_predict(spec)
-        vertices = _Vertices(node_rows, numbers)
+        progress = RowProgress("reading the graph", sum(file.path.stat().st_size for file in files))
+        vertices = _Vertices(node_rows, numbers, progress)
         for file in vertex_files:
             vertices.add(file)
         if not len(vertices.ids):
             raise BadData("EMPTY_GRAPH", f"the graph has no vertex ({len(vertex_files)} vertex files, no rows)")
         vertices.ids.check_distinct()
         log(f"{len(vertices.ids)} vertices of {len(vertices.stats)} types")
-        edges = _Edges(vertices, edge_rows, numbers)
+        edges = _Edges(vertices, edge_rows, numbers, progress)
         for file in edge_files:
             edges.add(file)
         edges.finish()
         log(f"{len(edges.ids)} edges of {len(edges.stats)} types")
         shape = GraphShape(vertices.stats, edges.stats)
         check_spec(spec, shape)
-        node_names = _write_all(target, "nodes", node_rows, shape.nodes, (ID, LABEL))
-        edge_names = _write_all(target, "edges", edge_rows, shape.edges, (ID, LABEL, FROM, TO))
+        progress = RowProgress("writing the export", len(vertices.ids) + len(edges.ids))
+        node_names = _write_all(target, "nodes", node_rows, shape.nodes, (ID, LABEL), progress)
+        edge_names = _write_all(target, "edges", edge_rows, shape.edges, (ID, LABEL, FROM, TO), progress)
     for name in splits:
         _copy_split(source, target, name)
     copy_vectors(source, target, spec)
@@ -111,16 +114,17 @@ def export_graph(source: Path, target: Path, spec: PipelineSpec) -> GraphShape:
 class _Vertices:
     """Reads vertex files: rows to the spool by label; every id with the number of its label."""
 
-    def __init__(self, spool: TypeSpool[str], numbers: Numbers) -> None:
+    def __init__(self, spool: TypeSpool[str], numbers: Numbers, progress: RowProgress) -> None:
         self.ids = IdColumn("vertex")
         self.stats: dict[str, TypeStats] = {}
         self.labels: list[str] = []
         self._spool = spool
         self._numbers = numbers
+        self._progress = progress
         self._codes: list[npt.NDArray[np.int64]] = []
 
     def add(self, file: GremlinFile) -> None:
-        for record, table in file.tables():
+        for record, table in file.tables(self._progress):
             self.ids.add(table[ID], Place(file, record))
             codes = self._label_codes(table[LABEL])
             self._codes.append(codes)
@@ -153,28 +157,27 @@ class _Edges:
     """Reads edge files: both ends looked up, rows to the spool by (source type, relation, destination
     type)."""
 
-    def __init__(self, vertices: _Vertices, spool: TypeSpool[EdgeType], numbers: Numbers) -> None:
+    def __init__(
+        self, vertices: _Vertices, spool: TypeSpool[EdgeType], numbers: Numbers, progress: RowProgress
+    ) -> None:
         self.ids = IdColumn("edge")
         self.stats: dict[EdgeType, TypeStats] = {}
-        self._vertex_ids = vertices.ids.all()
+        self._index = StringIndex(vertices.ids.all())
         self._vertex_codes = vertices.codes()
         self._labels = vertices.labels
         self._spool = spool
         self._numbers = numbers
+        self._progress = progress
         self._dangling = 0
         self._first_dangling = ""
 
     def add(self, file: GremlinFile) -> None:
-        following = 0
-        for table in gathered((t for _, t in file.tables()), len(self._vertex_ids) // 2):
-            record, following = following, following + table.num_rows
+        for record, table in file.tables(self._progress):
             if not file.has_ids:
                 table = table.append_column(ID, pa.nulls(table.num_rows, pa.string()))
             self.ids.add(table[ID], Place(file, record))
-            ends = pa.chunked_array([*table[FROM].chunks, *table[TO].chunks], pa.string())
-            found = to_indices(ends, self._vertex_ids)
-            source, dest = found[: table.num_rows], found[table.num_rows :]
-            if found.size and found.min() < 0:
+            source, dest = self._index.find(table[FROM]), self._index.find(table[TO])
+            if min(source.min(initial=0), dest.min(initial=0)) < 0:
                 self._note_dangling(file, record, table, source, dest)
                 continue
             if not self._dangling:
@@ -259,7 +262,12 @@ def _normal_label(text: str) -> str:
 
 
 def _write_all(
-    target: Path, folder: str, rows: TypeSpool[K], stats: Mapping[K, TypeStats], system: tuple[str, ...]
+    target: Path,
+    folder: str,
+    rows: TypeSpool[K],
+    stats: Mapping[K, TypeStats],
+    system: tuple[str, ...],
+    progress: RowProgress,
 ) -> dict[K, str]:
     """Write a consolidated CSV file per type; return the path of each, relative to the export."""
     keys = rows.keys()
@@ -268,11 +276,11 @@ def _write_all(
     for key, stem in zip(keys, file_stems(texts), strict=True):
         written[key] = f"{folder}/{stem}.consolidated.csv"
         columns = (*system, *stats[key].properties)
-        _write_csv(target / written[key], rows.tables(key), columns)
+        _write_csv(target / written[key], rows.tables(key), columns, progress)
     return written
 
 
-def _write_csv(path: Path, tables: Iterator[pa.Table], columns: Sequence[str]) -> None:
+def _write_csv(path: Path, tables: Iterator[pa.Table], columns: Sequence[str], progress: RowProgress) -> None:
     schema = pa.schema([(column, pa.string()) for column in columns])
     options = pacsv.WriteOptions(include_header=False, quoting_style="needed")
     with path.open("wb") as sink:
@@ -286,6 +294,8 @@ def _write_csv(path: Path, tables: Iterator[pa.Table], columns: Sequence[str]) -
                 empty = pa.nulls(table.num_rows, pa.string())
                 arrays = [table[column] if column in present else empty for column in columns]
                 writer.write_table(pa.Table.from_arrays(arrays, schema=schema))
+                progress.work(table.num_rows)
+                progress.rows(table.num_rows)
 
 
 def _copy_split(source: Path, target: Path, name: str) -> None:

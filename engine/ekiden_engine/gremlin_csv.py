@@ -21,6 +21,7 @@ import pyarrow as pa
 from ekiden_engine.csv_stream import line_of, read_header, stream_csv
 from ekiden_engine.errors import BadData, quoted
 from ekiden_engine.numbers import BadValue, parse_numbers
+from ekiden_engine.progress import RowProgress
 
 ID, LABEL, FROM, TO = "~id", "~label", "~from", "~to"
 SYSTEM_COLUMNS: Final = frozenset({ID, LABEL, FROM, TO})
@@ -86,7 +87,7 @@ class GremlinFile:
     has_ids: bool
     properties: tuple[Property, ...]
 
-    def tables(self) -> Iterator[tuple[int, pa.Table]]:
+    def tables(self, progress: RowProgress | None = None) -> Iterator[tuple[int, pa.Table]]:
         """Tables of strings in file order, each with the number of its first record (from 0).
 
         Property columns carry the property's name. Numbers are checked against their type and system columns
@@ -96,7 +97,8 @@ class GremlinFile:
         system = (ID, FROM, TO, LABEL) if self.is_edges else (ID, LABEL)
         columns = [c for c in system if c != ID or self.has_ids]
         record = 0
-        for raw in stream_csv(self.path, self.name, [*columns, *(p.header for p in self.properties)]):
+        wanted = [*columns, *(p.header for p in self.properties)]
+        for raw in stream_csv(self.path, self.name, wanted, progress=progress):
             table = raw.rename_columns([*columns, *(p.name for p in self.properties)])
             for column in needed:
                 self._check_present(table, column, record)

@@ -61,6 +61,7 @@ _EMBEDDINGS: Final[Mapping[str, Options]] = {
     "lr": {"range": [0.01, 0.5]},
     "regularization-coef": {"range": [1e-4, 0.3]},
     "batch-size": {"range": [128, 4096]},
+    "num-negs": {"range": [256, 8192]},
 }
 _OF_MODEL: Final[Mapping[str, Mapping[str, Options]]] = {
     **dict.fromkeys(("transe", "distmult", "complex", "rotate"), _EMBEDDINGS),
@@ -87,7 +88,7 @@ _LINKS: Final = frozenset({Task.LINK_PREDICTION})
 _ONLY_FOR: Final = {
     **dict.fromkeys(("num-layer", "num-bases", "propagation-steps", "weight-decay"), _NODES),
     **dict.fromkeys(("num-negs", "loss", "gamma"), _LINKS),
-    "use-class-weight": frozenset({Task.NODE_CLASSIFICATION}),
+    "use-class-weight": frozenset({Task.NODE_CLASSIFICATION, Task.EDGE_CLASSIFICATION}),
     "batch-size": frozenset(Task) - _NODES,
 }
 """Hyperparameters that only some tasks take notice of: elsewhere a search would vary nothing by them."""

@@ -1,8 +1,8 @@
-"""Sparse kernels for training on a CPU: CSR products with a stored transpose, and a gather whose backward is
-a product.
+"""Sparse kernels for training: CSR products with a stored transpose, and a gather whose backward is a product.
 
-PyTorch's own CSR backward and `index_add_` (the backward of `x[index]`) are 10 to 60 times slower than the
-products used here, which is why both get an `autograd.Function` of their own. Indices are int32, for speed.
+On a CPU PyTorch's own CSR backward and `index_add_` (the backward of `x[index]`) are 10 to 60 times slower than the
+products used here, which is why both get an `autograd.Function` of their own. Indices are int32, for speed. On a GPU
+the same code runs on its CSR products.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Any, cast
 import numpy as np
 import numpy.typing as npt
 import torch
+from scipy import sparse
 from torch import Tensor
 from torch.autograd.function import FunctionCtx
 
@@ -23,6 +24,7 @@ with warnings.catch_warnings():  # torch says once per process that CSR is in be
 
 IntArray = npt.NDArray[np.integer[Any]]
 FloatArray = npt.NDArray[np.float32]
+CPU = torch.device("cpu")
 
 
 class EdgeMatrix:
@@ -31,14 +33,21 @@ class EdgeMatrix:
     Two edges between the same nodes stay two entries, so that one can be hidden without the other.
     """
 
-    def __init__(self, rows: IntArray, columns: IntArray, values: FloatArray, shape: tuple[int, int]) -> None:
+    def __init__(
+        self,
+        rows: IntArray,
+        columns: IntArray,
+        values: FloatArray,
+        shape: tuple[int, int],
+        device: torch.device = CPU,
+    ) -> None:
         """`rows`, `columns` int [E]: the end points of edge e; `values` float32 [E]: its entry."""
-        self._values = torch.from_numpy(values)
-        self.matrix, self._entries, self._place = _compress(rows, columns, values, shape)
-        self.transpose, self._t_entries, self._t_place = _compress(columns, rows, values, shape[::-1])
+        self._values = torch.from_numpy(values).to(device)
+        self.matrix, self._entries, self._place = _compress(rows, columns, values, shape, device)
+        self.transpose, self._t_entries, self._t_place = _compress(columns, rows, values, shape[::-1], device)
 
     def hide(self, edges: Tensor) -> None:
-        """Set the entries of `edges` (int64 [m]) to zero, in place, until `show`."""
+        """Set the entries of `edges` (int64 [m], on the matrix's device) to zero, in place, until `show`."""
         self._entries[self._place[edges]] = 0
         self._t_entries[self._t_place[edges]] = 0
 
@@ -55,6 +64,16 @@ def aggregate(edges: EdgeMatrix, x: Tensor) -> Tensor:
     What is hidden must not change between this and the backward pass.
     """
     return cast(Tensor, _aggregate(edges.matrix, edges.transpose, x))
+
+
+def product(matrix: Tensor, transpose: Tensor, x: Tensor) -> Tensor:
+    """`matrix @ x` for sparse CSR tensors, one the transpose of the other; the gradient flows into `x` only."""
+    return cast(Tensor, _aggregate(matrix, transpose, x))
+
+
+def csr(pointers: IntArray, columns: IntArray, values: FloatArray, shape: tuple[int, int]) -> Tensor:
+    """A CSR tensor of arrays: `pointers` int32 [rows + 1], `columns` int32 [entries], `values` float32 [entries]."""
+    return _csr(torch.from_numpy(pointers), torch.from_numpy(columns), torch.from_numpy(values), shape)
 
 
 def gather(x: Tensor, index: Tensor) -> Tensor:
@@ -84,10 +103,9 @@ class _Gather(torch.autograd.Function):
     def backward(ctx: FunctionCtx, *gradients: Tensor) -> tuple[Tensor, None]:
         keep = cast(Any, ctx)
         index: Tensor = keep.index
-        pointers = torch.zeros(keep.rows + 1, dtype=torch.int32)
-        pointers[1:] = torch.cumsum(torch.bincount(index, minlength=keep.rows), 0)
-        order = torch.argsort(index, stable=True).to(torch.int32)
-        selection = _csr(pointers, order, torch.ones(len(index)), (keep.rows, len(index)))
+        order, pointers = _order(index, keep.rows)
+        ones = torch.ones(len(index), device=index.device)
+        selection = _csr(pointers, order, ones, (keep.rows, len(index)))
         return selection @ gradients[0], None
 
 
@@ -96,19 +114,39 @@ _aggregate: Callable[..., Any] = _Aggregate.apply
 _gather: Callable[..., Any] = _Gather.apply
 
 
+def _order(index: Tensor, bound: int) -> tuple[Tensor, Tensor]:
+    """`counting_sort` of a tensor, on its device; int32."""
+    if index.device.type == "cpu":
+        order, pointers = counting_sort(index.numpy(), bound)
+        return torch.from_numpy(order), torch.from_numpy(pointers)
+    begins = torch.zeros(bound + 1, dtype=torch.int32, device=index.device)
+    begins[1:] = torch.cumsum(torch.bincount(index, minlength=bound), 0)
+    return torch.argsort(index, stable=True).to(torch.int32), begins
+
+
+def counting_sort(keys: IntArray, bound: int) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
+    """The stable order of `keys` [m] from 0 to `bound` - 1, and where each key begins in it, [bound + 1].
+
+    It is what a change from CSR to CSC does, in linear time: ten times faster than sorting by comparison.
+    """
+    one_each = np.arange(len(keys) + 1, dtype=np.int32)
+    table = sparse.csr_array((np.zeros(len(keys), np.int8), keys, one_each), shape=(len(keys), bound)).tocsc()
+    return table.indices.astype(np.int32, copy=False), table.indptr.astype(np.int32, copy=False)
+
+
 def _compress(
-    rows: IntArray, columns: IntArray, values: FloatArray, shape: tuple[int, int]
+    rows: IntArray, columns: IntArray, values: FloatArray, shape: tuple[int, int], device: torch.device
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The CSR matrix, its entries (a view: writing there changes the matrix), and where edge e's entry is."""
-    order = np.lexsort((columns, rows))
+    by_column, _ = counting_sort(columns, shape[1])
+    by_row, pointers = counting_sort(rows[by_column], shape[0])
+    order = by_column[by_row]
     place = np.empty(len(order), np.int64)
     place[order] = np.arange(len(order))
-    pointers = np.zeros(shape[0] + 1, np.int32)
-    np.cumsum(np.bincount(rows, minlength=shape[0]), out=pointers[1:])
     indices = np.ascontiguousarray(columns[order], dtype=np.int32)
-    entries = torch.from_numpy(values[order])
-    matrix = _csr(torch.from_numpy(pointers), torch.from_numpy(indices), entries, shape)
-    return matrix, matrix.values(), torch.from_numpy(place)
+    entries = torch.from_numpy(values[order]).to(device)
+    matrix = _csr(torch.from_numpy(pointers).to(device), torch.from_numpy(indices).to(device), entries, shape)
+    return matrix, matrix.values(), torch.from_numpy(place).to(device)
 
 
 def _csr(pointers: Tensor, indices: Tensor, values: Tensor, shape: tuple[int, int]) -> Tensor:

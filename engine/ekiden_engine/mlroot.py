@@ -50,6 +50,11 @@ class MlRoot:
         return self.root / "model"
 
     @property
+    def checkpoints(self) -> Path:
+        """Where training keeps what a later start needs; there only for a job that was told to (`CheckpointConfig`)."""
+        return self.root / "checkpoints"
+
+    @property
     def failure(self) -> Path:
         """The file whose text becomes a training job's `FailureReason`."""
         return self.root / "output" / "failure"

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
@@ -21,7 +21,7 @@ import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ekiden.contracts.tasks import Task
-from ekiden_engine.errors import BadData
+from ekiden_engine.errors import BadData, quoted
 from ekiden_engine.features import FeatureBook
 from ekiden_engine.graph import EdgeSet, EdgeType, EncodedGraph, Target
 from ekiden_engine.graph_files import FEATURES_FILE
@@ -55,7 +55,7 @@ class LinksEntry(BaseModel):
 
 
 class ModelConfig(BaseModel):
-    """`config.json`; `mappings` is the id file of each node type."""
+    """`config.json`; `mappings` is the id file of each node type, `edges` are all edge types of the graph."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -63,6 +63,7 @@ class ModelConfig(BaseModel):
     model: str
     targets: tuple[TargetEntry, ...]
     mappings: dict[str, str]
+    edges: tuple[EdgeType, ...] = ()
     links: tuple[LinksEntry, ...] = ()
     run_id: str | None = None
 
@@ -112,6 +113,7 @@ def save_model(
         model=model,
         targets=tuple(entries),
         mappings=mappings,
+        edges=tuple(edges.edge_type for edges in graph.edges),
         links=tuple(_save_links(folder, graph, [target for target, _ in fits])),
         run_id=os.environ.get(RUN_VARIABLE),
     )
@@ -131,17 +133,31 @@ def load_model(folder: Path) -> LoadedModel:
         raise BadData("CORRUPT_ARTIFACT", f"{CONFIG_FILE}: {str(error)[:200]}") from error
     needed = [CONFIG_FILE, FEATURES_FILE, *config.mappings.values(), *(links.file for links in config.links)]
     needed += [f"{entry.folder}/{name}" for entry in config.targets for name in predictor_class(entry.predictor).files]
-    for name in needed:
-        if name not in vouched:
-            raise BadData("CORRUPT_ARTIFACT", f"{name[:200]} is not in manifest.json")
+    _check_vouched(needed, vouched)
+    features = FeatureBook.load(folder / FEATURES_FILE)
+    _check_vouched(features.files(), vouched)
     ids = {label: read_mapping(folder / name) for label, name in config.mappings.items()}
     predictors = []
     for entry in config.targets:
         predictor = predictor_class(entry.predictor).load(folder / entry.folder)
+        _check_types(entry, ids)
         _check_counts(predictor, ids, entry)
         predictors.append(predictor)
-    links = {entry.edge: _load_links(folder / entry.file) for entry in config.links}
-    return LoadedModel(config, tuple(predictors), ids, links, FeatureBook.load(folder / FEATURES_FILE))
+    links = {entry.edge: _load_links(folder / entry.file, entry.edge, ids) for entry in config.links}
+    return LoadedModel(config, tuple(predictors), ids, links, features)
+
+
+def _check_vouched(names: Iterable[str], vouched: Collection[str]) -> None:
+    for name in names:
+        if name not in vouched:
+            raise BadData("CORRUPT_ARTIFACT", f"{name[:200]} is not in manifest.json")
+
+
+def _check_types(entry: TargetEntry, ids: Mapping[str, pa.StringArray]) -> None:
+    ends = entry.target.edge or ()
+    for label in (entry.target.node, *ends[::2]):
+        if label is not None and label not in ids:
+            raise BadData("CORRUPT_ARTIFACT", f"{entry.folder}: node type {quoted(label)} is not in mappings")
 
 
 def _check_counts(predictor: Predictor, ids: Mapping[str, pa.StringArray], entry: TargetEntry) -> None:
@@ -167,9 +183,16 @@ def _save_links(folder: Path, graph: EncodedGraph, targets: Sequence[Target]) ->
         yield LinksEntry(edge=edge_type, file=file)
 
 
-def _load_links(path: Path) -> KnownLinks:
+def _load_links(path: Path, edge: EdgeType, ids: Mapping[str, pa.StringArray]) -> KnownLinks:
+    name = f"{path.parent.name}/{path.name}"
     try:
         with np.load(path, allow_pickle=False) as arrays:
-            return KnownLinks(arrays["source"], arrays["dest"])
+            found = KnownLinks(arrays["source"], arrays["dest"])
     except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
-        raise BadData("CORRUPT_ARTIFACT", f"{path.parent.name}/{path.name}: {str(error)[:200]}") from error
+        raise BadData("CORRUPT_ARTIFACT", f"{name}: {str(error)[:200]}") from error
+    if found.source.ndim != 1 or found.source.shape != found.dest.shape:
+        raise BadData("CORRUPT_ARTIFACT", f"{name}: source and dest must be equally long")
+    for rows, label in ((found.source, edge[0]), (found.dest, edge[2])):
+        if len(rows) and (label not in ids or rows.min() < 0 or rows.max() >= len(ids[label])):
+            raise BadData("CORRUPT_ARTIFACT", f"{name}: a link to a {quoted(label)} node that mappings does not have")
+    return found

@@ -28,6 +28,7 @@ from ekiden_engine.hpo_training import write_configuration
 from ekiden_engine.log import log
 from ekiden_engine.manifest import MANIFEST, check_manifest
 from ekiden_engine.mlroot import MlRoot
+from ekiden_engine.neptune_files import write_training_recommendation
 from ekiden_engine.numbers import BadValue
 from ekiden_engine.process_tables import Rows, read_configuration, read_edges, read_nodes
 from ekiden_engine.process_targets import TargetReader
@@ -85,6 +86,7 @@ def process_graph(source: Path, target: Path, spec: PipelineSpec, *, scripts: Pa
     graph = EncodedGraph(tuple(nodes.values()), tuple(edges), reader.targets())
     FeatureBook(nodes=node_encoders, edges=tuple(edge_encoders)).save(target / FEATURES_FILE)
     write_configuration(target, spec, graph, scripts)
+    write_training_recommendation(target, graph)
     graph.save(target)
     return graph
 

@@ -19,12 +19,14 @@ from ekiden.contracts.training_data import (
     TrainingDataConfiguration,
     parse_training_data,
 )
-from ekiden_engine.csv_stream import gathered, line_of, read_header, stream_csv
+from ekiden_engine.csv_stream import line_of, read_header, stream_csv
 from ekiden_engine.errors import BadData, quoted
 from ekiden_engine.graph import NodeSet
 from ekiden_engine.mapping import to_indices
 from ekiden_engine.numbers import BadValue
 from ekiden_engine.process_labels import LabelColumn
+from ekiden_engine.progress import RowProgress
+from ekiden_engine.string_index import StringIndex, string_hashes, surely_distinct
 
 
 def read_configuration(folder: Path) -> TrainingDataConfiguration:
@@ -98,9 +100,10 @@ def read_nodes(
     columns = list(dict.fromkeys([*(f.column for f in features), *labels]))
     tables, starts = [], []
     count = 0
+    progress = _progress(folder, files, files[0].node[1])
     for file in files:
         starts.append(count)
-        for table in _stream(folder, file, [file.node[0], *columns]):
+        for table in _stream(folder, file, [file.node[0], *columns], progress):
             tables.append(table.rename_columns(["\0id", *columns]))
             count += table.num_rows
     label = files[0].node[1]
@@ -113,8 +116,7 @@ def read_nodes(
     if ids.null_count:
         row = ids.is_null().index(True).as_py()
         raise BadData("MISSING_VALUE", f"{rows.at(row)}: {files[0].node[0]} is empty")
-    distinct = ids.unique()
-    if len(distinct) != len(ids):
+    if not surely_distinct(string_hashes(ids)) and len(distinct := ids.unique()) != len(ids):
         positions = to_indices(ids, distinct)
         # Row r of a repeat-free column is the r-th new id; the first row that is not is the first repeat.
         row = int(np.flatnonzero(positions != np.arange(len(ids)))[0])
@@ -141,14 +143,17 @@ def read_edges(
     kept: list[pa.Table] = []
     count = 0
     names = ["\0from", "\0to", *columns, *(f"\0{c}" for c in labels)]
+    progress = _progress(folder, files, "-".join(files[0].edge_type))
+    first = StringIndex(ends[0].ids)
+    indexes = first, (first if ends[1] is ends[0] else StringIndex(ends[1].ids))
     for index, file in enumerate(files):
         starts.append(count)
         rows = _rows(folder, files[: index + 1], starts)
         wanted = [file.source[0], file.dest[0], *columns, *labels]
-        for table in gathered(_stream(folder, file, wanted), max(map(len, ends)) // 2):
+        for table in _stream(folder, file, wanted, progress):
             # A property may be label and feature input at once: columns are told apart by position.
             part = pa.Table.from_arrays([table[c] for c in wanted], names=names)
-            source, dest = (to_indices(part[names[i]], ends[i].ids) for i in (0, 1))
+            source, dest = (indexes[i].find(part[names[i]]) for i in (0, 1))
             _check_ends(source, dest, part, count, rows, file)
             sources.append(source)
             dests.append(dest)
@@ -192,7 +197,14 @@ def _check_ends(
     )
 
 
-def _stream(folder: Path, file: NodeFileConfig | EdgeFileConfig, columns: Sequence[str]) -> Iterator[pa.Table]:
+def _progress(folder: Path, files: Sequence[NodeFileConfig | EdgeFileConfig], name: str) -> RowProgress:
+    paths = {folder / file.file_name for file in files}
+    return RowProgress(f"reading {name[:120]}", sum(path.stat().st_size for path in paths if path.is_file()))
+
+
+def _stream(
+    folder: Path, file: NodeFileConfig | EdgeFileConfig, columns: Sequence[str], progress: RowProgress
+) -> Iterator[pa.Table]:
     path = _inside(folder, file.file_name)
     header = read_header(path, file.file_name, file.separator)
     missing = [c for c in columns if c not in header]
@@ -200,7 +212,7 @@ def _stream(folder: Path, file: NodeFileConfig | EdgeFileConfig, columns: Sequen
         known = ", ".join(quoted(c) for c in header[:12])
         raise BadData("MISSING_COLUMN", f"{file.file_name}:1: no column {quoted(missing[0])}; it has {known}")
     # A column may be asked for twice (label and feature); Arrow wants each once.
-    return stream_csv(path, file.file_name, list(dict.fromkeys(columns)), file.separator)
+    return stream_csv(path, file.file_name, list(dict.fromkeys(columns)), file.separator, progress=progress)
 
 
 def _inside(folder: Path, name: str) -> Path:

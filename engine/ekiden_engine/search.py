@@ -2,25 +2,27 @@
 
 Optuna's tree-structured Parzen estimator (Bergstra et al. 2011) proposes, the median rule (Golovin et al. 2017) breaks
 off trials that at some epoch are worse than half of the earlier ones were. The first trial has the defaults. All is
-decided by validation rows; test rows are never read. The same seed proposes the same trials.
+decided by validation rows; test rows are never read. The same seed proposes the same trials. Finished trials are kept
+as checkpoints: a job that is started again goes on with the next one.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
-from enum import StrEnum
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from ekiden.contracts.hpo import HpoModel, HpoParam
 from ekiden.contracts.hpo_metric import LOWER_IS_BETTER, EvalMetric
 from ekiden.contracts.spec_model import CUSTOM
+from ekiden_engine.checkpoints import checkpoints_of
 from ekiden_engine.errors import BadData, EngineError
 from ekiden_engine.graph import EncodedGraph, Target
 from ekiden_engine.hpo_objective import Objective, metric_for, objective_of
 from ekiden_engine.hpo_space import coded, decoded, distribution, holds
 from ekiden_engine.models.base import CurvePoint, Fit, Progress, Step, Trainer
+from ekiden_engine.search_trials import Best, Told, Trial, TrialState, better, keep, told_before
 
 if TYPE_CHECKING:
     import optuna
@@ -36,55 +38,8 @@ ENSEMBLE: Final = "seeds"
 """Trials have one member; the best is trained again as the ensemble that was asked for."""
 
 
-class TrialState(StrEnum):
-    """How a trial ended."""
-
-    COMPLETE = "COMPLETE"
-    PRUNED = "PRUNED"
-    FAILED = "FAILED"
-    STOPPED = "STOPPED"
-
-
-@dataclass(frozen=True, slots=True)
-class Trial:
-    """One model that was trained: `hyperparameters` are those that differ between trials, `value` is the figure
-    `metric` on validation rows (None without one), `epochs` those that it took."""
-
-    number: int
-    hyperparameters: Mapping[str, str]
-    metric: str
-    value: float | None
-    state: TrialState
-    seconds: float
-    epochs: int
-    best: bool = False
-    error: str | None = None
-
-    def document(self) -> dict[str, object]:
-        """As it stands in evaluation.json."""
-        fields: dict[str, object] = {
-            "number": self.number,
-            "hyperparameters": dict(self.hyperparameters),
-            "metric": self.metric,
-            "value": self.value,
-            "state": self.state.value,
-            "seconds": self.seconds,
-            "epochs": self.epochs,
-            "best": self.best,
-        }
-        return fields if self.error is None else {**fields, "error": self.error}
-
-
 class Pruned(Exception):
     """Ends a trial at the end of an epoch: others were better by then."""
-
-
-@dataclass(slots=True)
-class _Best:
-    fit: Fit
-    objective: Objective
-    number: int
-    settings: Mapping[str, str]
 
 
 def search(
@@ -113,14 +68,26 @@ def search(
     static = {**space.untuned(jobs), **{name: text for name, text in (given or {}).items() if name not in names}}
     metric = metric_for(space.metric, target)
     study = _study(metric, seed=_whole(static.get("seed"), 0), jobs=jobs)
-    deadline = None if minutes is None else time.monotonic() + 60 * minutes
+    kept = checkpoints_of(progress)
+    told, best = told_before(kept)
+    spent = sum(one.trial.seconds for one in told)
+    deadline = None if minutes is None else time.monotonic() + 60 * minutes - spent
     members = _whole(static.get(ENSEMBLE), 1) if space.model != CUSTOM else 1
     trial_static = {**static, ENSEMBLE: "1"} if members > 1 else static
-    best: _Best | None = None
     trials: list[Trial] = []
     progress.note(f"search: {jobs} trials over {', '.join(p.name for p in tuned)}; objective {metric.name}")
+    if told:
+        progress.note(f"resumed: {len(told)} of {jobs} trials were finished before")
     for number in range(jobs):
         proposal, settings = _propose(study, tuned, number)
+        if number < len(told):
+            for epoch, value in enumerate(told[number].reports, 1):
+                proposal.report(value, epoch)
+            trials.append(told[number].trial)
+            _tell(study, proposal, trials[-1], tuned, settings)
+            continue
+        if told and best is not None and deadline is not None and time.monotonic() >= deadline:
+            break
         watch = _Watch(progress, proposal, metric, number, jobs, deadline if best else None)
         trial, fit, objective = _try(make, {**trial_static, **settings}, graph, target, metric, watch, number, settings)
         if fit is None and number == 0 and trial.state is TrialState.FAILED:
@@ -128,8 +95,10 @@ def search(
         trials.append(trial)
         _tell(study, proposal, trial, tuned, settings)
         progress.note(_line(trial, jobs))
-        if fit is not None and objective is not None and (best is None or _better(objective, best.objective)):
-            best = _Best(fit, objective, number, settings)
+        if fit is not None and objective is not None and (best is None or better(objective, best.objective)):
+            best = Best(fit, objective, number, settings)
+        if not progress.stop_requested():
+            keep(kept, Told(trial, objective, watch.reports), best)
         if progress.stop_requested() or (deadline is not None and time.monotonic() >= deadline):
             break
     if best is None:
@@ -181,24 +150,31 @@ class _Watch:
         self._number, self._jobs, self._deadline = number, jobs, deadline
         self._steps: dict[int, tuple[Step, Step]] = {}
         self._best: float | None = None
-        self.epochs = 0
+        self.checkpoints = checkpoints_of(inner).within(f"trial-{number}")
+        self.reports: list[float] = []
         self.failure: EngineError | None = None
 
     def epoch(self, step: Step, epochs: int, metric: str, point: CurvePoint) -> None:
         """Pass on; raises `Pruned` if earlier trials were better at this epoch."""
         shown = self._steps.setdefault(id(step), (step, self._shown(step)))[1]
         self._inner.epoch(shown, epochs, metric, point)
-        self.epochs += 1
         same_sense = metric == self._metric.name or (metric in LOWER_IS_BETTER) != self._metric.higher_is_better
         value = point.valid if same_sense else -point.valid
-        better = max if self._metric.higher_is_better else min
-        self._best = value if self._best is None else better(value, self._best)
+        best_of = max if self._metric.higher_is_better else min
+        self._best = value if self._best is None else best_of(value, self._best)
+        self.reports.append(self._best)
         self._proposal.report(self._best, self.epochs)
         if self._proposal.should_prune():
             raise Pruned
 
+    @property
+    def epochs(self) -> int:
+        """Epochs so far."""
+        return len(self.reports)
+
     def _shown(self, step: Step) -> Step:
-        return Step(f"trial {self._number + 1}/{self._jobs}  {step.words}", step.left + self._jobs - self._number - 1)
+        left = step.left + self._jobs - self._number - 1
+        return replace(step, words=f"trial {self._number + 1}/{self._jobs}  {step.words}", left=left)
 
     def note(self, message: str) -> None:
         """Pass on."""
@@ -255,10 +231,6 @@ def _tell(
         study.tell(proposal, state=Told.FAIL)  # also defaults outside the ranges: they would be credited to others
     else:
         study.tell(proposal, trial.value)
-
-
-def _better(one: Objective, other: Objective) -> bool:
-    return one.value > other.value if one.higher_is_better else one.value < other.value
 
 
 def _whole(text: str | None, default: int) -> int:

@@ -22,8 +22,10 @@ from ekiden_engine.errors import BadData, Temporary
 from ekiden_engine.log import log
 from ekiden_engine.mlroot import MlRoot
 from ekiden_engine.model_folder import load_model
-from ekiden_engine.serving import PairScorer
-from ekiden_engine.serving_formats import JSON, BadRequest, answer
+from ekiden_engine.serving import JSON, answer
+from ekiden_engine.serving_errors import BadRequest
+from ekiden_engine.serving_model import ServedModel
+from ekiden_engine.serving_routing import HEADER
 from ekiden_engine.termination import StopRequest
 
 PORT_VARIABLE = "SAGEMAKER_BIND_TO_PORT"
@@ -48,11 +50,10 @@ def run(root: MlRoot) -> None:
     """
     with StopRequest() as stop:
         started = time.perf_counter()
-        scorer = PairScorer(load_model(root.model))
-        with ModelServer(scorer, os.environ.get(HOST_VARIABLE, "0.0.0.0"), _port()) as server:  # noqa: S104
-            config = scorer.config
+        model = ServedModel(load_model(root.model))
+        with ModelServer(model, os.environ.get(HOST_VARIABLE, "0.0.0.0"), _port()) as server:  # noqa: S104
             log(
-                f"serving {'-'.join(config.edge)}.{config.property} ({config.model}) on port {server.port}, "
+                f"serving {model} by {model.config.model} on port {server.port}, "
                 f"ready after {time.perf_counter() - started:.2f} s"
             )
             while not stop.requested:
@@ -64,10 +65,10 @@ class ModelServer:
     """The HTTP server in a thread of its own, as a context: entering starts it, leaving stops it
     gracefully."""
 
-    def __init__(self, scorer: PairScorer, host: str, port: int) -> None:
+    def __init__(self, model: ServedModel, host: str, port: int) -> None:
         """Binds at once; port 0 takes a free one. Raises `Temporary` PORT_IN_USE."""
         try:
-            self._server = _Server((host, port), scorer)
+            self._server = _Server((host, port), model)
         except OSError as error:
             raise Temporary("PORT_IN_USE", f"cannot listen on port {port}: {error.strerror}") from error
         self.port: int = self._server.server_address[1]
@@ -93,8 +94,8 @@ class _Server(ThreadingHTTPServer):
     daemon_threads = True  # idle connections must not hold up the end
     request_queue_size = 128
 
-    def __init__(self, address: tuple[str, int], scorer: PairScorer) -> None:
-        self.scorer = scorer
+    def __init__(self, address: tuple[str, int], model: ServedModel) -> None:
+        self.model = model
         self.stopping = False
         self.in_flight = 0
         self._count = threading.Lock()
@@ -119,10 +120,10 @@ class _Server(ThreadingHTTPServer):
             with self._count:
                 self.in_flight -= 1
 
-    def invoke(self, content_type: str, body: bytes) -> tuple[str, bytes]:
-        """Score; the number of bodies being worked on is bounded, and so is memory."""
+    def invoke(self, content_type: str, body: bytes, attributes: str) -> tuple[str, bytes]:
+        """Answer; the number of bodies being worked on is bounded, and so is memory."""
         with self._slots:
-            return answer(self.scorer, content_type, body)
+            return answer(self.model, content_type, body, attributes)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A client that went away is no event worth a traceback."""
@@ -166,7 +167,7 @@ class _Handler(BaseHTTPRequestHandler):
             raise ConnectionAbortedError("the client went away")
         if self._path() != "/invocations":
             raise self._no_route("POST", "/invocations")
-        return self.server.invoke(self.headers.get("Content-Type", ""), body)
+        return self.server.invoke(self.headers.get("Content-Type", ""), body, self.headers.get(HEADER, ""))
 
     def _respond(self, work: Any) -> None:
         with self.server.call():

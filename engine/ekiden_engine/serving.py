@@ -1,83 +1,95 @@
-"""Scoring pairs of ids with a loaded model, vectorised from strings to scores."""
+"""What `/invocations` understands: Neptune ML's v1 payloads (JSON), and batches as CSV or as an Arrow stream.
+
+docs/serving.md has every request with its answer.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+from collections.abc import Callable
+from typing import Any, Final
 
-import numpy as np
-import numpy.typing as npt
-import pyarrow as pa
-import pyarrow.compute as pc
+from ekiden_engine import serving_arrow, serving_csv
+from ekiden_engine.errors import quoted
+from ekiden_engine.serving_batches import Classes, Scores, score_nodes, score_pairs
+from ekiden_engine.serving_errors import BadRequest
+from ekiden_engine.serving_links import likeliest_ends
+from ekiden_engine.serving_model import Served, ServedModel
+from ekiden_engine.serving_payload import parse_payload
+from ekiden_engine.serving_routing import (
+    batch_target,
+    edge_target,
+    link_target,
+    named_target,
+    node_targets,
+    vector_targets,
+)
+from ekiden_engine.serving_values import edge_values, node_values
+from ekiden_engine.serving_vectors import nearest
 
-from ekiden_engine.evaluation import STATUSES, status_codes
-from ekiden_engine.model_folder import LoadedModel
-from ekiden_engine.models.base import EdgePredictor, FloatArray, IndexArray
-
-INVALID = len(STATUSES)
-"""Status code of a row that is not a pair of ids."""
-ALL_STATUSES = (*STATUSES, "invalid")
-
-
-class IdIndex:
-    """Ids to node indices. The table is built once: pyarrow's `index_in` would hash every id at each call."""
-
-    def __init__(self, ids: pa.Array) -> None:
-        """`ids`: distinct, in index order."""
-        self._index = {name: i for i, name in enumerate(ids.cast(pa.binary()).to_pylist())}
-
-    def of(self, wanted: pa.Array) -> IndexArray:
-        """int32 [m], -1 where an id is unknown; `wanted`: binary or large_binary, without nulls.
-
-        Each distinct id of the batch is looked up once.
-        """
-        encoded = wanted.dictionary_encode()
-        get = self._index.get
-        names = encoded.dictionary.to_pylist()
-        found = np.fromiter((get(name, -1) for name in names), np.int32, len(names))
-        return found[encoded.indices.to_numpy(zero_copy_only=False)] if len(names) else np.empty(0, np.int32)
+JSON, CSV, ARROW = "application/json", "text/csv", "application/vnd.apache.arrow.stream"
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Scores:
-    """`values` float32 [m], `codes` uint8 [m]: index into `ALL_STATUSES`; the value of an invalid row means
-    nothing."""
+def answer(model: ServedModel, content_type: str, body: bytes, attributes: str = "") -> tuple[str, bytes]:
+    """The answer to one invocation: its content type (that of the request) and body.
 
-    values: FloatArray
-    codes: npt.NDArray[np.uint8]
-
-
-class PairScorer:
-    """A model and its ids."""
-
-    def __init__(self, model: LoadedModel) -> None:
-        """Build the id tables; one is enough if both ends have the same node type."""
-        self.config = model.config
-        self._predictor: EdgePredictor = model.predictor
-        self._source = IdIndex(model.source_ids)
-        same = model.config.edge[0] == model.config.edge[2]
-        self._dest = self._source if same else IdIndex(model.dest_ids)
-
-    def score(self, source: pa.Array, dest: pa.Array) -> Scores:
-        """Score pairs of ids (binary arrays [m]); a row where either is null or empty is invalid.
-
-        Memory beyond the arrays is bounded: the predictor works in chunks.
-        """
-        valid = _present(source) & _present(dest)
-        everything = bool(valid.all())
-        if not everything:
-            rows = pa.array(valid)
-            source, dest = source.filter(rows), dest.filter(rows)
-        s, d = self._source.of(source), self._dest.of(dest)
-        values, codes = self._predictor.predict(s, d), status_codes(*self._predictor.known(s, d))
-        if everything:
-            return Scores(values, codes)
-        all_values = np.zeros(len(valid), np.float32)
-        all_codes = np.full(len(valid), INVALID, np.uint8)
-        all_values[valid], all_codes[valid] = values, codes
-        return Scores(all_values, all_codes)
+    `attributes`: the header `X-Amzn-SageMaker-Custom-Attributes`. Raises `BadRequest`; rows of CSV and Arrow that are
+    no ids do not raise, they come back as `invalid`.
+    """
+    media = content_type.partition(";")[0].strip().lower() or JSON
+    handler = HANDLERS.get(media)
+    if handler is None:
+        known = ", ".join(HANDLERS)
+        raise BadRequest("UNSUPPORTED_MEDIA_TYPE", f"Content-Type {quoted(media)} is not one of {known}", status=415)
+    return media, handler(model, body, named_target(model, attributes))
 
 
-def _present(ids: pa.Array) -> npt.NDArray[np.bool_]:
-    filled = pc.fill_null(pc.greater(pc.binary_length(ids), 0), False)
-    found: npt.NDArray[np.bool_] = filled.to_numpy(zero_copy_only=False)
-    return found
+def answer_json(model: ServedModel, body: bytes, allowed: tuple[Served, ...]) -> bytes:
+    """Neptune ML's payload to its answer, with a status beside each value."""
+    payload = parse_payload(body)
+    kind, found = "edges", list[dict[str, Any]]()
+    if payload.mode == "embed_knn":
+        kind, found = "nodes", nearest(model, vector_targets(model, allowed), payload)
+    elif payload.mode is not None:
+        found = likeliest_ends(model, link_target(model, allowed, payload), payload)
+    elif payload.nodes is not None:
+        kind, found = "nodes", node_values(model, node_targets(model, allowed, payload), payload)
+    else:
+        found = edge_values(model, edge_target(model, allowed, payload), payload)
+    return json.dumps({"output": {kind: found}}, allow_nan=False).encode()
+
+
+def answer_csv(model: ServedModel, body: bytes, allowed: tuple[Served, ...]) -> bytes:
+    """`source,target` lines, or for a node property one id per line, without header, to as many lines in the same
+    order.
+
+    A line is a record: quoting (RFC 4180) may hide commas and quotes, not line ends.
+    """
+    served = batch_target(model, allowed, nodes=None)
+    found: Scores | Classes
+    if served.edge is None:
+        found = score_nodes(model, served, serving_csv.parse_nodes(body))
+    else:
+        found = score_pairs(model, served, *serving_csv.parse_pairs(body))
+    return serving_csv.format_answer(found)
+
+
+def answer_arrow(model: ServedModel, body: bytes, allowed: tuple[Served, ...]) -> bytes:
+    """A stream of pairs (`source`, `target`, or the first two columns) or of nodes (`node`, or the only column) to one
+    of values."""
+    table = serving_arrow.read_table(body)
+    of_nodes = serving_arrow.is_of_nodes(table)
+    served = batch_target(model, allowed, nodes=of_nodes)
+    found: Scores | Classes
+    if of_nodes:
+        found = score_nodes(model, served, serving_arrow.nodes_of(table))
+    else:
+        found = score_pairs(model, served, *serving_arrow.pairs_of(table))
+    return serving_arrow.format_answer(found)
+
+
+HANDLERS: Final[dict[str, Callable[[ServedModel, bytes, tuple[Served, ...]], bytes]]] = {
+    JSON: answer_json,
+    CSV: answer_csv,
+    ARROW: answer_arrow,
+}

@@ -2,6 +2,8 @@
 
 Files of `/opt/ml/model`: those of `ekiden_engine.model_folder`, and learning_curve.json, evaluation.json,
 predictions.parquet (of further targets predictions-<i>.parquet), report.html, manifest.json.
+
+A job that was interrupted, and has its folder of checkpoints again, goes on where it was: see docs/checkpoints.md.
 """
 
 from __future__ import annotations
@@ -10,7 +12,7 @@ import json
 import os
 import platform
 import shutil
-import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -19,6 +21,8 @@ from typing import Any
 
 from ekiden.contracts.spec_targets import Target as SpecTarget
 from ekiden.contracts.tasks import Task
+from ekiden_engine.checkpoint_fits import load_fit, save_fit
+from ekiden_engine.checkpoints import Checkpoints, fingerprint_of, open_checkpoints
 from ekiden_engine.errors import BadData, Temporary
 from ekiden_engine.evaluation import (
     EVALUATION_FILE,
@@ -38,10 +42,11 @@ from ekiden_engine.graph import EncodedGraph, Split, Target
 from ekiden_engine.graph_files import FEATURES_FILE
 from ekiden_engine.hpo_training import Training, plan_training
 from ekiden_engine.log import log
-from ekiden_engine.manifest import write_manifest
+from ekiden_engine.manifest import MANIFEST, write_manifest
 from ekiden_engine.mlroot import MlRoot
 from ekiden_engine.model_folder import RUN_VARIABLE, save_model
 from ekiden_engine.models.base import Fit
+from ekiden_engine.neptune_files import write_model_files
 from ekiden_engine.report import REPORT_FILE, ReportData, render_report
 from ekiden_engine.report_timeline import TIMELINE_VARIABLE, StageSpan, read_timeline
 from ekiden_engine.spec_file import read_spec
@@ -49,6 +54,8 @@ from ekiden_engine.termination import StopRequest
 from ekiden_engine.train_progress import JobProgress, curve_document
 
 CURVE_FILE = "learning_curve.json"
+FINISHED = "fit"
+"""A finished target among its checkpoints."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -74,7 +81,8 @@ class Trained:
 
 
 def run(root: MlRoot) -> None:
-    """Train, evaluate, report. SIGTERM ends the training after the current epoch and keeps the best so far.
+    """Train, evaluate, report. SIGTERM ends the training after the current epoch and keeps the best so far; what a
+    restarted job needs to go on from there is in the checkpoints.
 
     Raises `BadData`: bad spec, hyperparameters, model name or artefact; no target; no training rows.
     `Temporary` STOPPED if the platform asked to stop before there was anything to keep.
@@ -88,7 +96,12 @@ def run(root: MlRoot) -> None:
         raise BadData("NO_TARGET", "graph.json of the processed data names no target to train for")
     features = FeatureBook.load(processed / FEATURES_FILE)
     with StopRequest() as stop:
-        trained = [_train(training, graph, target, stop) for target in graph.targets]
+        key = fingerprint(spec.model.model_dump(mode="json"), root.hyperparameters(), processed)
+        checkpoints = open_checkpoints(root.checkpoints, key, lambda: stop.requested)
+        trained = [
+            _train(training, graph, target, stop, checkpoints.within(f"target-{position}"))
+            for position, target in enumerate(graph.targets)
+        ]
         folder = _empty(root.model)
         save_model(folder, graph, [(one.target, one.fit) for one in trained], training.model, features)
         for position, one in enumerate(trained):
@@ -111,7 +124,11 @@ def run(root: MlRoot) -> None:
         curves, evaluations = [one.fit.curves for one in trained], [one.evaluation for one in trained]
         report = render_report(ReportData(spec.name, document, curves, evaluations, timeline))
         (folder / REPORT_FILE).write_text(report, "utf-8")
+        predictors = [(one.target, one.fit.predictor) for one in trained]
+        write_model_files(folder, graph, predictors, trained[0].evaluation.splits)
         write_manifest(folder)
+        if not stop.requested:
+            checkpoints.clear()
     for one in trained:
         log(f"{one.target.name}: {headline(one.evaluation)}")
     if (line := training.objective_line(trained[0].fit, graph, trained[0].target)) is not None:
@@ -123,21 +140,44 @@ def predictions_file(position: int) -> str:
     return PREDICTIONS_FILE if not position else f"predictions-{position}.parquet"
 
 
-def _train(training: Training, graph: EncodedGraph, target: Target, stop: StopRequest) -> Trained:
+def fingerprint(model: Mapping[str, Any], hyperparameters: Mapping[str, str], processed: Path) -> str:
+    """Of everything that decides a training: `model` of the spec, the hyperparameters, the processed data (as its
+    manifest says; targets and splits are part of it), and the versions that compute it."""
+    unimportant = {"instance_type", "spot"}
+    return fingerprint_of(
+        {
+            "model": {name: value for name, value in model.items() if name not in unimportant},
+            "hyperparameters": dict(hyperparameters),
+            "processed": (processed / MANIFEST).read_text("utf-8"),
+            "versions": _versions(),
+        }
+    )
+
+
+def _train(
+    training: Training, graph: EncodedGraph, target: Target, stop: StopRequest, checkpoints: Checkpoints
+) -> Trained:
     links = target.task is Task.LINK_PREDICTION
     labels = [known for _, known in graph.link_labels(target)] if links else [graph.labels(target)]
     count = sum(int((known.split == Split.TRAIN).sum()) for known in labels)
     log(f"training {training.model} on {target.name}: {count} training rows")
     if 0 < count < FEW_EDGES:
         log(f"WARNING: {few_rows_warning(target, count)}")
-    started = time.perf_counter()
-    fit = training.fit(graph, target, JobProgress(stop, training.model))
+    fit = load_fit(checkpoints, FINISHED)
+    if fit is not None:
+        log(f"resumed: {target.name} was trained before the job was interrupted")
+        return Trained(target, fit, checkpoints.seconds, evaluate(graph, target, fit.predictor))
+    fit = training.fit(graph, target, JobProgress(stop, training.model, checkpoints))
+    if not stop.requested:
+        save_fit(checkpoints, FINISHED, fit)
+        checkpoints.clear(keep=[FINISHED])
     if stop.requested:
         if not fit.curves:
             raise Temporary("STOPPED", "the platform stopped the job before the first epoch")
         log("stop requested: keeping the best model so far")
-    seconds = time.perf_counter() - started
-    return Trained(target, fit, seconds, evaluate(graph, target, fit.predictor))
+        if checkpoints.kept:
+            log("started again with these checkpoints, the job goes on from here")
+    return Trained(target, fit, checkpoints.seconds, evaluate(graph, target, fit.predictor))
 
 
 def _empty(folder: Path) -> Path:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, Final
 
+from ekiden_engine.checkpoints import Checkpoints
 from ekiden_engine.log import log
 from ekiden_engine.models.base import Curve, CurvePoint, Step
 from ekiden_engine.termination import StopRequest
@@ -20,13 +21,15 @@ LOG_EVERY_S = 0.5
 class JobProgress:
     """Progress lines in the log, at most one per `LOG_EVERY_S`."""
 
-    def __init__(self, stop: StopRequest, model: str) -> None:
-        """`stop`: asked after every epoch."""
+    def __init__(self, stop: StopRequest, model: str, checkpoints: Checkpoints | None = None) -> None:
+        """`stop`: asked after every epoch; `checkpoints`: where the model keeps what it needs to be resumed."""
+        self.checkpoints = checkpoints or Checkpoints()
         self._stop = stop
         self._usual = USUAL_EPOCHS.get(model)
         self._started = self._last = time.perf_counter()
         self._step: Step | None = None
         self._lengths: list[int] = []
+        self._resumed = 0
 
     def epoch(self, step: Step, epochs: int, metric: str, point: CurvePoint) -> None:
         """Log `member 2/6  epoch 12/60  valid rmse 0.912  3.2 s left`; the time assumes steps like those before."""
@@ -34,12 +37,15 @@ class JobProgress:
         if step is not self._step:
             self._step = step
             self._lengths.append(0)
+            self._resumed += step.resumed
         self._lengths[-1] = point.epoch
+        if point.epoch <= step.resumed:
+            return
         finished = self._lengths[:-1]
         typical = sum(finished) / len(finished) if finished else min(epochs, self._usual or epochs)
         left = max(typical - point.epoch, 0) + typical * step.left
-        pace = (now - self._started) / sum(self._lengths)
-        if now - self._last >= LOG_EVERY_S or point.epoch in (1, epochs):
+        pace = (now - self._started) / max(1, sum(self._lengths) - self._resumed)
+        if now - self._last >= LOG_EVERY_S or point.epoch in (1, epochs, step.resumed + 1):
             self._last = now
             log(
                 f"{step.words}  epoch {point.epoch}/{epochs}  "

@@ -30,6 +30,8 @@ def main() -> int:
     parser.add_argument("--runners", type=int, default=RUNNERS, help="users who run pipelines")
     parser.add_argument("--scorers", type=int, default=SCORERS, help="users who score pairs, at most as many")
     parser.add_argument("--pace", type=float, default=PACE, help="mean seconds between two kills")
+    parser.add_argument("--patience", type=float, default=PATIENCE, help="seconds that a request may take")
+    parser.add_argument("--keep", type=Path, default=Path("build/chaos"), help="where evidence goes, if there is need")
     options = parser.parse_args()
     began = time.monotonic()
 
@@ -39,7 +41,15 @@ def main() -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: sys.exit(1))  # whatever runs is ended before
     settings = Settings(
-        options.kills, options.seed, options.runners, options.scorers, options.pace, PATIENCE, VISIBILITY, SWEEP
+        options.kills,
+        options.seed,
+        options.runners,
+        options.scorers,
+        options.pace,
+        options.patience,
+        VISIBILITY,
+        SWEEP,
+        keep=options.keep,
     )
     with tempfile.TemporaryDirectory(prefix="ekiden-chaos-") as folder:
         report = Storm(settings, Path(folder), say).run()
@@ -80,7 +90,9 @@ def details(settings: Settings, report: Report) -> dict[str, object]:
         "attempts": found.attempts,
         "commands_repeated_after_a_kill": report.repeated,
         "commands_repeated_after_an_error": report.refused,
+        "messages_sent_again_by_an_operator": report.redriven,
         "messages_parked": report.parked,
+        "patience_seconds": round(report.patience),
         "run_seconds": {
             "median": round(statistics.median(report.run_seconds), 1) if report.run_seconds else None,
             "max": round(report.run_seconds[-1], 1) if report.run_seconds else None,

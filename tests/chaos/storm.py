@@ -26,6 +26,8 @@ from ekiden_local import daemon, ports, supervisor
 from ekiden_local.deploy import client
 from ekiden_local.state import Cloud, home_of, project_root
 from tests.chaos import programs
+from tests.chaos.alarm import Operator, parked
+from tests.chaos.evidence import keep
 from tests.chaos.lanes import Lane, Runner, Scorer
 from tests.chaos.sabotage import unnoticed
 from tests.chaos.verdict import Verdict, judge
@@ -44,6 +46,9 @@ KILLS_PER_STEP = 4
 do, work that is killed faster than it moves would tell nothing."""
 STEP_LIMIT = 15.0
 UP_LIMIT = 120.0
+WARM_UP = 45.0
+"""Seconds after which everybody has been through a first run, on two idle cores. Where that takes longer everything
+does, and everybody has as much more patience."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +56,8 @@ class Settings:
     """How hard it storms. Durations in seconds.
 
     ``visibility`` shortens the visibility timeout of the queues whose names hold its keys: a killed worker's messages
-    come back after it. ``sweep`` calls the reconciler that often besides its schedule.
+    come back after it. ``sweep`` calls the reconciler that often besides its schedule. ``alarm`` looks that often
+    at the dead-letter queues. ``keep`` is a folder for the evidence of a storm that broke something.
     """
 
     kills: int
@@ -62,6 +68,8 @@ class Settings:
     patience: float
     visibility: Mapping[str, int] = field(default_factory=dict)
     sweep: float | None = None
+    alarm: float = 60.0
+    keep: Path | None = None
 
 
 @dataclass(slots=True)
@@ -83,6 +91,12 @@ class Report:
     """CLI commands repeated because they ended with an error."""
     parked: int = 0
     """Messages in dead-letter queues at the end."""
+    redriven: int = 0
+    """Messages of dead-letter queues that an operator sent again."""
+    patience: float = 0.0
+    """Seconds that a request was given."""
+    struck: list[str] = field(default_factory=list)
+    """When and whom."""
     run_seconds: list[float] = field(default_factory=list)
     seconds: float = 0.0
 
@@ -150,6 +164,8 @@ class Storm:
             "EKIDEN_CLOUD": NAME,
             "PYTHONPATH": os.pathsep.join(str(self.checkout / part) for part in ("layers/shared", "local", "cli")),
         }
+        operator = Operator(cloud, environment, self.settings.alarm, self.over)
+        operator.start()
         stop = threading.Event()
         for number in range(self.settings.runners):
             runner = Runner(number, self.folder / f"runner-{number}", environment, self.settings.patience, stop)
@@ -166,7 +182,7 @@ class Storm:
         stop.set()
         self.say(f"{sum(report.kills.values())} kills done; waiting for what has begun")
         for lane in self.lanes:
-            lane.join(2 * self.settings.patience + 30)
+            lane.join(2 * report.patience + 30)
         report.troubles += [f"{lane.name} did not end" for lane in self.lanes if lane.is_alive()]
         report.troubles += [trouble for lane in self.lanes for trouble in lane.troubles]
         for trouble in report.troubles:
@@ -180,7 +196,10 @@ class Storm:
         report.run_seconds = sorted(done.seconds for lane in self.lanes for done in lane.runs)
         log = (Path(cloud.home) / "logs/ministack.log").read_text()
         report.cut_off = log.count(" failed processing ") + log.count("Warm worker execution error")
-        report.parked = _parked(cloud)
+        report.parked, report.redriven = parked(cloud), operator.redriven
+        if self.settings.keep and report.violations:
+            keep(cloud, self.lanes, self.notes, report.struck, self.settings.keep)
+            self.say(f"evidence: {self.settings.keep}")
         report.seconds = time.monotonic() - began
         self.say("everything has ended; stopping the cloud")
         return report
@@ -207,7 +226,12 @@ class Storm:
             lambda: {pid: lane.name for lane in self.lanes if (pid := lane.pid) is not None},
         )
         # Once everybody has been through a run, there is something to kill everywhere.
+        began = time.monotonic()
         daemon.wait_until(self._warm, self.settings.patience)
+        slowness = max(1.0, (time.monotonic() - began) / WARM_UP)
+        report.patience = self.settings.patience * slowness
+        for lane in self.lanes:
+            lane.patience = report.patience
         said, steps, idle = time.monotonic(), self._steps(), 0
         while sum(report.kills.values()) < self.settings.kills and not self._in_trouble():
             (kind,) = chance.choices(list(WEIGHTS), list(WEIGHTS.values()))
@@ -216,8 +240,9 @@ class Storm:
                 time.sleep(0.02)
                 continue
             report.kills[kind] += 1
+            report.struck.append(f"{time.time():.3f} {kind.value}: {killed}")
             if idle >= KILLS_PER_STEP:
-                self._await_step(steps)
+                daemon.wait_until(partial(self._has_moved, steps), STEP_LIMIT * slowness)
             steps, before = self._steps(), steps
             idle = idle + 1 if steps == before else 0
             time.sleep(chance.expovariate(1 / self.settings.pace))
@@ -234,8 +259,8 @@ class Storm:
     def _warm(self) -> bool:
         return self._in_trouble() or all(lane.runs or lane.scores for lane in self.lanes)
 
-    def _await_step(self, seen: int) -> None:
-        daemon.wait_until(lambda: self._steps() != seen, STEP_LIMIT)
+    def _has_moved(self, seen: int) -> bool:
+        return self._steps() != seen
 
     def _steps(self) -> int:
         """How far all the work has come."""
@@ -284,10 +309,3 @@ def _health(cloud: Cloud) -> dict[str, Any] | None:
 def _service(cloud: Cloud) -> int | None:
     health = _health(cloud)
     return int(health["pid"]) if health else None
-
-
-def _parked(cloud: Cloud) -> int:
-    sqs = client("sqs", cloud.endpoint_url)
-    queues = [url for url in sqs.list_queues()["QueueUrls"] if "Dlq" in url]
-    name = "ApproximateNumberOfMessages"
-    return sum(int(sqs.get_queue_attributes(QueueUrl=u, AttributeNames=[name])["Attributes"][name]) for u in queues)

@@ -169,10 +169,9 @@ def test_custom_split_files_travel_with_the_export(tmp_path: Path) -> None:
 
 
 def test_more_rows_than_memory_allows_wait_on_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    # GIVEN a limit that a few rows exceed, blocks of a few rows, and look-ups of few rows
+    # GIVEN a limit that a few rows exceed, and blocks of a few rows
     monkeypatch.setattr("ekiden_engine.export.SPOOL_BYTES", 2_000)
     monkeypatch.setattr("ekiden_engine.csv_stream.BLOCK_BYTES", 1_000)
-    monkeypatch.setattr("ekiden_engine.csv_stream.MIN_LOOKUP_ROWS", 50)
     vertices = "".join(f"u{i},user\nm{i},movie\n" for i in range(500))
     edges = "".join(f"e{i},u{i % 500},m{i * 7 % 500},rated,{i % 5}\n" for i in range(3_000))
     files = {"v.csv": "~id,~label\n" + vertices, "e.csv": "~id,~from,~to,~label,rating:Int\n" + edges}

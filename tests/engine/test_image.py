@@ -55,6 +55,23 @@ def test_the_image_installs_exactly_the_versions_that_were_tested() -> None:
     assert pins == {name: f"=={version(name).split('+')[0]}" for name in pins}
 
 
+def test_what_the_image_compiles_when_it_is_built_stays_beside_the_code() -> None:
+    # GIVEN what the Dockerfile runs, and whose cache it makes writable
+    found = re.search(
+        r'^RUN touch .* (\S+) \\\n +&& python -c "([^"]+)" \\\n +&& chmod \S+ \S+ (\S+)$', DOCKERFILE, re.M
+    )
+    assert found is not None
+    source, code, cache = found.groups()
+    # WHEN it is run on this tree
+    exec(code, {})
+    # THEN both loops lie in the cache of that source
+    here = ROOT / "engine" / Path(source).relative_to("/opt/ekiden")
+    assert here.is_file()
+    assert Path(cache) == Path(source).parent / "__pycache__"
+    compiled = {path.name.split("-")[0] for path in (here.parent / "__pycache__").glob("*.nbi")}
+    assert compiled >= {"fm_kernels.sample_nodes", "fm_kernels.sample_coefficients"}
+
+
 def test_the_image_starts_the_engine_for_every_job() -> None:
     assert 'ENTRYPOINT ["ekiden-engine"]' in DOCKERFILE
     assert 'exec python -m ekiden_engine "$@"' in DOCKERFILE

@@ -20,23 +20,27 @@ import pytest
 from ekiden_engine.cli import run_command
 from ekiden_engine.errors import BadData, Temporary
 from ekiden_engine.manifest import write_manifest
+from ekiden_engine.mlroot import MlRoot
 from ekiden_engine.serve import MAX_BODY, ModelServer, _port
-from tests.engine.model_factories import make_train_job
-from tests.engine.test_serve_formats import make_scorer, payload
+from ekiden_engine.serving_routing import HEADER
+from tests.engine import serving_factories
+from tests.engine.test_serve_formats import make_model
 
-PAIR = payload([{"headNodeId": "u1", "tailNodeId": "m2"}])
+PAIR = serving_factories.body([{"headNodeId": "u1", "tailNodeId": "m2"}], edgeType="rated", property="rating")
 
 
 @pytest.fixture(scope="module")
 def port() -> Iterator[int]:
-    with ModelServer(make_scorer(), "127.0.0.1", 0) as server:
+    with ModelServer(make_model(), "127.0.0.1", 0) as server:
         yield server.port
 
 
-def call(port: int, method: str, path: str, body: bytes | None = None, media: str = "text/csv") -> tuple[int, bytes]:
+def call(
+    port: int, method: str, path: str, body: bytes | None = None, media: str = "text/csv", **headers: str
+) -> tuple[int, bytes]:
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
     try:
-        connection.request(method, path, body, {"Content-Type": media})
+        connection.request(method, path, body, {"Content-Type": media, **headers})
         response = connection.getresponse()
         return response.status, response.read()
     finally:
@@ -124,17 +128,17 @@ def test_a_single_pair_takes_less_than_five_milliseconds(port: int) -> None:
 
 def test_leaving_waits_for_a_call_in_flight(monkeypatch: pytest.MonkeyPatch) -> None:
     # GIVEN a call that is being worked on
-    scorer = make_scorer()
-    begun, go_on, original = threading.Event(), threading.Event(), scorer.score
+    model = make_model()
+    begun, go_on, original = threading.Event(), threading.Event(), model.index
 
-    def slow(*pairs: object) -> object:
+    def slow(label: str) -> object:
         begun.set()
         assert go_on.wait(10)
-        return original(*pairs)
+        return original(label)
 
-    monkeypatch.setattr(scorer, "score", slow)
+    monkeypatch.setattr(model, "index", slow)
     answers: list[tuple[int, bytes]] = []
-    with ModelServer(scorer, "127.0.0.1", 0) as server:
+    with ModelServer(model, "127.0.0.1", 0) as server:
         port = server.port
         thread = threading.Thread(target=lambda: answers.append(call(port, "POST", "/invocations", b"u1,m2\n")))
         thread.start()
@@ -150,18 +154,36 @@ def test_leaving_waits_for_a_call_in_flight(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_a_fault_of_the_model_is_a_500_without_details_and_the_server_lives_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    scorer = make_scorer()
-    monkeypatch.setattr(scorer, "score", lambda *pairs: 1 / 0)
-    with ModelServer(scorer, "127.0.0.1", 0) as server:
+    model = make_model()
+    monkeypatch.setattr(model, "index", lambda label: 1 / 0)
+    with ModelServer(model, "127.0.0.1", 0) as server:
         answer = call(server.port, "POST", "/invocations", b"u1,m2\n")
         assert error(answer) == (500, "INTERNAL_ERROR")
         assert b"division" not in answer[1]
         assert call(server.port, "GET", "/ping")[0] == 200
 
 
-def test_the_command_serves_a_trained_model_until_sigterm(tmp_path: Path) -> None:
-    # GIVEN a trained model, and a free port
-    assert run_command("train", make_train_job(tmp_path)) == 0
+@pytest.mark.parametrize(
+    ("media", "attributes", "body", "says"),
+    [
+        ("text/csv", "target=movie.topic", b"heat\n", b"war,0.8,scored\n"),
+        ("text/csv", "target=user-likes-movie", b"ada,alien\n", b"2,scored\n"),
+        ("application/json", "target=4", b'{"vertices": ["cem"]}', b'"inferredValue": 20.0'),
+        ("application/json", "", b'{"vertices": ["heat"], "property": "topic"}', b'"inferredValue": "war"'),
+        ("text/csv", "target=9", b"heat\n", b"UNKNOWN_TARGET"),
+    ],
+)
+def test_the_header_for_custom_attributes_chooses_the_target(
+    media: str, attributes: str, body: bytes, says: bytes
+) -> None:
+    with ModelServer(serving_factories.make_served(), "127.0.0.1", 0) as server:
+        status, found = call(server.port, "POST", "/invocations", body, media, **{HEADER: attributes})
+        assert (status, says in found) == (400 if says.isupper() else 200, True)
+
+
+def test_the_command_serves_a_model_until_sigterm(tmp_path: Path) -> None:
+    # GIVEN a model of every task, and a free port
+    serving_factories.make_folder(tmp_path / "model", serving_factories.every_target())
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
     process = subprocess.Popen(
@@ -173,11 +195,13 @@ def test_the_command_serves_a_trained_model_until_sigterm(tmp_path: Path) -> Non
     try:
         # WHEN it says that it is ready
         assert process.stdout is not None
-        assert f"on port {port}" in process.stdout.readline()
+        ready = process.stdout.readline()
+        assert ready.startswith("serving user-rated-movie.rating (edge_regression), user-rated-movie.mood")
+        assert f"by custom on port {port}, ready after" in ready
 
         # THEN it scores, without torch in the process, and ends on SIGTERM
         assert call(port, "GET", "/ping")[0] == 200
-        assert call(port, "POST", "/invocations", b"u1,m1\nu1,nobody\n")[1].count(b",fallback_target") == 1
+        assert call(port, "POST", "/invocations", b"ada,heat\nada,nobody\n")[1].count(b",fallback_target") == 1
         assert "torch" not in Path(f"/proc/{process.pid}/maps").read_text()
         process.send_signal(signal.SIGTERM)
         rest, _ = process.communicate(timeout=20)
@@ -188,7 +212,7 @@ def test_the_command_serves_a_trained_model_until_sigterm(tmp_path: Path) -> Non
 
 
 def test_a_tampered_model_is_not_served(tmp_path: Path) -> None:
-    root = make_train_job(tmp_path)
+    root = MlRoot(tmp_path)
     root.model.mkdir()
     (root.model / "config.json").write_text("{}")
     write_manifest(root.model)
@@ -199,7 +223,7 @@ def test_a_tampered_model_is_not_served(tmp_path: Path) -> None:
 
 def test_a_port_that_is_taken_or_none_is_said_so(monkeypatch: pytest.MonkeyPatch, port: int) -> None:
     with pytest.raises(Temporary, match=f"cannot listen on port {port}"):
-        ModelServer(make_scorer(), "127.0.0.1", port)
+        ModelServer(make_model(), "127.0.0.1", port)
     monkeypatch.setenv("SAGEMAKER_BIND_TO_PORT", "http")
     with pytest.raises(BadData, match="SAGEMAKER_BIND_TO_PORT"):
         _port()

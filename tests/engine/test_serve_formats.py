@@ -1,12 +1,10 @@
-"""What `/invocations` understands and answers, without HTTP."""
+"""Batches as CSV and Arrow, without HTTP."""
 
 from __future__ import annotations
 
 import csv
 import io
-import json
 import math
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -14,48 +12,51 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ekiden_engine.model_folder import LoadedModel, ModelConfig
+from ekiden.contracts.tasks import Task
+from ekiden_engine.custom_predictors import CustomEdgePredictor
+from ekiden_engine.features import FeatureBook
+from ekiden_engine.graph import Target
+from ekiden_engine.model_folder import LoadedModel, ModelConfig, TargetEntry
+from ekiden_engine.models.base import Predictor
 from ekiden_engine.models.dot import DotPredictor, Side
-from ekiden_engine.serving import ALL_STATUSES, IdIndex, PairScorer, Scores
-from ekiden_engine.serving_formats import (
-    ARROW,
-    CSV,
-    JSON,
-    BadRequest,
-    answer,
-    format_scores,
-    parse_pairs,
-)
+from ekiden_engine.serving import ARROW, CSV, answer
+from ekiden_engine.serving_batches import ALL_STATUSES, Scores
+from ekiden_engine.serving_csv import format_scores, parse_nodes, parse_pairs
+from ekiden_engine.serving_errors import BadRequest
+from ekiden_engine.serving_ids import IdIndex
+from ekiden_engine.serving_model import ServedModel
+from tests.engine.serving_factories import LIKES, RATED, genres, links, make_served, mood, rank, topic
 
 ODD = ["with,comma", 'with "quote"', "日本", " space "]
 USERS = ["u0", "u1", "u2", *ODD]
 MOVIES = ["m0", "m1", "m2"]
 
 
-def make_scorer(users: list[str] = USERS, movies: list[str] = MOVIES) -> PairScorer:
+def make_model(users: list[str] = USERS, movies: list[str] = MOVIES, *more: tuple[Target, Predictor]) -> ServedModel:
     """A model that scores 1 + user index / 10 + movie index / 100; unseen: 0.9 for either, 2.5 for both."""
 
     def side(count: int, step: float, base: float, unseen: float) -> Side:
         bias = np.append(base + step * np.arange(count), unseen).astype(np.float32)
         return Side(np.zeros((count + 1, 1), np.float32), bias, np.ones(count, np.bool_))
 
-    predictor = DotPredictor(side(len(users), 0.1, 1, 0.9), side(len(movies), 0.01, 0, -0.1), 2.5, 0.0, 5.0)
-    config = ModelConfig(
-        model="rgcn",
-        predictor="dot",
-        edge=("user", "rated", "movie"),
-        property="rating",
-        mappings={},
-        hyperparameters={},
+    ends = ("user", "movie")
+    dot = DotPredictor(ends, side(len(users), 0.1, 1, 0.9), side(len(movies), 0.01, 0, -0.1), 2.5, 0.0, 5.0)
+    target = Target(task=Task.EDGE_REGRESSION, edge=RATED, property="rating", label_min=0, label_max=5)
+    entries = tuple(
+        TargetEntry(target=one, predictor=predictor.kind, folder=f"targets/{i}", hyperparameters={})
+        for i, (one, predictor) in enumerate([(target, dot), *more])
     )
-    return PairScorer(LoadedModel(config, predictor, pa.array(users), pa.array(movies)))
+    config = ModelConfig(model="rgcn", targets=entries, mappings={})
+    ids = {"user": pa.array(users), "movie": pa.array(movies)}
+    return ServedModel(LoadedModel(config, (dot, *(one for _, one in more)), ids, {}, FeatureBook(nodes={})))
 
 
-SCORER = make_scorer()
+MODEL = make_model()
+EVERY = make_served()
 
 
-def csv_lines(body: str | bytes) -> list[str]:
-    media, found = answer(SCORER, CSV, body.encode() if isinstance(body, str) else body)
+def csv_lines(body: str | bytes, model: ServedModel = MODEL, attributes: str = "") -> list[str]:
+    media, found = answer(model, CSV, body.encode() if isinstance(body, str) else body, attributes)
     assert media == CSV
     return found.decode().splitlines()
 
@@ -133,65 +134,6 @@ def test_large_batches_are_scored_as_single_pairs_are() -> None:
     assert found == [alone[pair] for pair in pairs]
 
 
-def payload(edges: list[Any], **parameters: Any) -> bytes:
-    given = {"topk": 1, "edgeType": "rated", "property": "rating", **parameters}
-    return json.dumps({"version": "v1", "data": {"globalParameters": given, "edges": edges}}).encode()
-
-
-def test_the_neptune_payload_is_answered_in_neptunes_shape_with_a_status() -> None:
-    edges = [
-        {"headNodeId": "u1", "tailNodeId": "m2"},
-        {"source": "u0", "target": "m0"},
-        {"headNodeId": "x", "tailNodeId": "m1"},
-    ]
-    media, body = answer(SCORER, "application/json; charset=utf-8", payload(edges))
-    assert media == JSON
-    assert json.loads(body) == {
-        "output": {
-            "edges": [
-                {"mlResults": [{"inferredValue": 1.12, "status": "scored"}]},
-                {"mlResults": [{"inferredValue": 1.0, "status": "scored"}]},
-                {"mlResults": [{"inferredValue": pytest.approx(0.91), "status": "fallback"}]},
-            ]
-        }
-    }
-
-
-def test_no_edges_are_no_error_and_the_edge_type_may_be_left_out_or_written_in_full() -> None:
-    assert json.loads(answer(SCORER, JSON, payload([]))[1]) == {"output": {"edges": []}}
-    body = payload([{"source": "u1", "target": "m1"}], edgeType=["user", "rated", "movie"], exclude_flag="mask")
-    assert b"1.11" in answer(SCORER, "", body)[1]
-
-
-@pytest.mark.parametrize(
-    ("body", "code", "says"),
-    [
-        (b"{", "MALFORMED_JSON", "not JSON"),
-        (b"\xff", "MALFORMED_JSON", "not JSON"),
-        (b"[" * 100_000, "MALFORMED_JSON", "not JSON"),
-        (b"[]", "INVALID_PAYLOAD", "data"),
-        (b'{"data": 3}', "INVALID_PAYLOAD", "data"),
-        (b'{"version": "v2", "data": {}}', "INVALID_PAYLOAD", '"v2" is not v1'),
-        (b'{"mode": "predict_tail", "data": {}}', "UNSUPPORTED_MODE", '"predict_tail" is not served'),
-        (b'{"data": {"edges": []}}', "INVALID_PAYLOAD", "data.globalParameters"),
-        (payload([], property="year"), "UNKNOWN_PROPERTY", '"year" is not what this model predicts, which is "rating"'),
-        (payload([], edgeType="likes"), "UNKNOWN_EDGE_TYPE", '"likes" is not what this model predicts'),
-        (payload([], edgeType={"a": 1}), "UNKNOWN_EDGE_TYPE", "edgeType"),
-        (payload([{"headNodeId": "u1"}]), "INVALID_PAYLOAD", "data.edges[0].tailNodeId"),
-        (payload([{"source": "u1", "target": 7}]), "INVALID_PAYLOAD", "data.edges[0].target"),
-        (payload(["u1"]), "INVALID_PAYLOAD", "data.edges[0].headNodeId"),
-        (payload([{}] * 10_001), "INVALID_PAYLOAD", "at most 10,000"),
-        (payload([], property="p" * 5000), "UNKNOWN_PROPERTY", "property"),
-    ],
-)  # fmt: skip
-def test_a_payload_that_cannot_be_answered_is_refused_with_code_and_place(body: bytes, code: str, says: str) -> None:
-    with pytest.raises(BadRequest) as caught:
-        answer(SCORER, JSON, body)
-    assert (caught.value.code, caught.value.status) == (code, 400)
-    assert says in caught.value.message
-    assert len(caught.value.message) < 400
-
-
 def arrow_stream(table: pa.Table) -> bytes:
     out = pa.BufferOutputStream()
     with pa.ipc.new_stream(out, table.schema) as writer:
@@ -204,7 +146,7 @@ def arrow_stream(table: pa.Table) -> bytes:
 def test_an_arrow_stream_of_pairs_gets_one_of_scores(names: tuple[str, str], kind: pa.DataType) -> None:
     columns = [["u1", None, "x"], ["m2", "m0", "m1"]]
     table = pa.table({name: pa.array(column).cast(kind) for name, column in zip(names, columns, strict=True)})
-    media, body = answer(SCORER, ARROW, arrow_stream(table))
+    media, body = answer(MODEL, ARROW, arrow_stream(table))
     found = pa.ipc.open_stream(body).read_all()
     assert media == ARROW
     assert found.schema.types == [pa.float32(), pa.string()]
@@ -213,17 +155,144 @@ def test_an_arrow_stream_of_pairs_gets_one_of_scores(names: tuple[str, str], kin
 
 
 @pytest.mark.parametrize(
-    "body", [b"", b"no arrow", arrow_stream(pa.table({"a": ["x"]})), arrow_stream(pa.table({"a": [[1]], "b": [[2]]}))]
+    "body", [b"", b"no arrow", arrow_stream(pa.table({})), arrow_stream(pa.table({"a": [[1]], "b": [[2]]}))]
 )
 def test_a_body_that_is_no_arrow_stream_of_pairs_is_refused(body: bytes) -> None:
     with pytest.raises(BadRequest) as caught:
-        answer(SCORER, ARROW, body)
+        answer(MODEL, ARROW, body)
     assert caught.value.code == "MALFORMED_ARROW"
+
+
+@pytest.mark.parametrize(
+    ("model", "body", "lines"),
+    [
+        (make_served(links(LIKES)), "ada,alien\nbob,alien\n", ["2,scored", "0,scored"]),
+        (make_served(rank("user", 4)), "cem\nnobody\n\n", ["20,scored", "15,fallback", ",invalid"]),
+        (make_served(topic()), "heat\nalien,x\n", ["war,0.8,scored", ",,invalid"]),
+        (make_served(genres()), "alien\nsolaris\n", ["SF;Noir,0.9;0.6,scored", ",,scored"]),
+        (
+            make_served(mood()),
+            "ada,heat\n,\nada,alien\nbob,solaris\n",
+            ['"so, so",0.6,scored', ",,invalid", "calm,0.6,scored", '"a ""wild"" one",0.6,scored'],
+        ),
+    ],
+    ids=["links", "number of nodes", "class of nodes", "classes of nodes", "class of edges"],
+)
+def test_csv_of_each_task_gets_a_line_per_line(model: ServedModel, body: str, lines: list[str]) -> None:
+    assert csv_lines(body, model) == lines
+
+
+def test_lines_of_classes_can_be_read_by_any_csv_reader() -> None:
+    body = "".join(f"{user},{movie}\n" for user in ("ada", "bob") for movie in ("alien", "heat", "solaris", "nothing"))
+    read = list(csv.reader(csv_lines(body, EVERY, "target=user-rated-movie.mood")))
+    assert [len(row) for row in read] == [3] * 8
+    assert [row[0] for row in read[:3]] == ["calm", "so, so", 'a "wild" one']
+    assert {row[2] for row in read} == {"scored", "fallback_target"}
+
+
+@pytest.mark.parametrize(
+    ("attributes", "body", "lines"),
+    [
+        ("", "ada,heat\n", ["3.01,scored"]),
+        ("target=0", "ada,heat\n", ["3.01,scored"]),
+        ("target=user-rated-movie.rating", "ada,heat\n", ["3.01,scored"]),
+        ("trace=7;target=user-rated-movie.mood;x=y", "ada,heat\n", ['"so, so",0.6,scored']),
+        ("target=movie.topic", "heat\n", ["war,0.8,scored"]),
+        ("target=movie%2Etopic", "heat\n", ["war,0.8,scored"]),
+        ("target=5", "heat\n", ["10,scored"]),
+        ("target=user-likes-movie", "ada,alien\n", ["2,scored"]),
+        ("target=user-knows-user", "ada,bob\n", ["0,scored"]),
+    ],
+)
+def test_the_header_chooses_the_target_and_without_it_the_first_edge_property_is(
+    attributes: str, body: str, lines: list[str]
+) -> None:
+    assert csv_lines(body, EVERY, attributes) == lines
+
+
+@pytest.mark.parametrize(
+    ("attributes", "code"),
+    [("target=movie.taste", "UNKNOWN_TARGET"), ("target=", "UNKNOWN_TARGET"), ("target=6", "AMBIGUOUS_TARGET")],
+)
+def test_a_header_that_names_no_target_or_several_edge_types_is_refused(attributes: str, code: str) -> None:
+    with pytest.raises(BadRequest, match="user-likes-movie") as caught:
+        answer(EVERY, CSV, b"ada,alien\n", attributes)
+    assert caught.value.code == code
+
+
+def test_the_header_also_restricts_json() -> None:
+    document = b'{"data": {"globalParameters": {}, "edges": [{"headNodeId": "ada", "tailNodeId": "heat"}]}}'
+    assert b"3.01" in answer(EVERY, "", document, "target=user-rated-movie.rating")[1]
+    with pytest.raises(BadRequest, match="no edge property"):
+        answer(EVERY, "", document, "target=movie.topic")
+
+
+@pytest.mark.parametrize(
+    ("body", "ids"),
+    [
+        (b"", []),
+        (b"a\nb", [b"a", b"b"]),
+        (b'"a,b"\r\nc,d\n"e""f"\n"g\n', [b"a,b", None, b'e"f', None]),
+        (b"\xef\xbb\xbfa\n\n", [b"a", b""]),
+    ],
+)
+def test_a_line_is_one_id_of_a_node(body: bytes, ids: list[bytes | None]) -> None:
+    assert parse_nodes(body).to_pylist() == ids
+
+
+def read_stream(model: ServedModel, table: pa.Table, attributes: str = "") -> pa.Table:
+    return pa.ipc.open_stream(answer(model, ARROW, arrow_stream(table), attributes)[1]).read_all()
+
+
+def test_arrow_of_pairs_and_of_nodes_goes_to_what_is_predicted_of_them() -> None:
+    # GIVEN a model of every task
+    pairs = pa.table({"source": ["ada", None], "target": ["heat", "heat"], "node": ["x", "y"]})
+    nodes = pa.table({"extra": [1, 2, 3], "node": ["alien", "heat", None]})
+
+    # WHEN pairs come, THEN the edge property answers; when nodes come, the node property
+    assert read_stream(EVERY, pairs).to_pydict() == {
+        "score": [pytest.approx(3.01), None],
+        "status": ["scored", "invalid"],
+    }
+    assert read_stream(EVERY, nodes).to_pydict() == {
+        "value": ["drama", "war", None],
+        "score": [pytest.approx(0.9), pytest.approx(0.8), None],
+        "status": ["scored", "scored", "invalid"],
+    }
+    several = read_stream(EVERY, pa.table({"id": ["alien", "solaris"]}), "target=movie.genres")
+    assert several.schema.types == [pa.list_(pa.string()), pa.list_(pa.float32()), pa.string()]
+    assert several.column("value").to_pylist() == [["SF", "Noir"], []]
+
+
+def test_a_batch_that_no_target_takes_is_refused() -> None:
+    with pytest.raises(BadRequest, match=r"no target takes node ids: this model predicts user-rated-movie\.rating"):
+        answer(MODEL, ARROW, arrow_stream(pa.table({"node": ["u0"]})))
+    with pytest.raises(BadRequest, match="no target takes pairs"):
+        answer(make_served(topic()), ARROW, arrow_stream(pa.table({"source": ["a"], "target": ["b"]})))
+
+
+def test_many_classes_are_predicted_in_parts() -> None:
+    # GIVEN a class per movie, for which any user takes that movie
+    count = 500
+    classes = tuple(f"class {i}" for i in range(count))
+    movies = [f"m{i}" for i in range(count)]
+    target = Target(task=Task.EDGE_CLASSIFICATION, edge=RATED, property="kind", classes=classes)
+    eye = np.eye(count, dtype=np.float32)
+    tables = {"node/user": np.ones((2, count), np.float32), "node/movie": 9 * eye, "relation": eye}
+    about = {"ends": ["user", "movie"], "classes": count, "multi_label": False, "low": None, "high": None}
+    model = make_model(["a", "b"], movies, (target, CustomEdgePredictor(tables, about)))
+
+    # WHEN more pairs come than fit in one part
+    chosen = np.random.default_rng(0).integers(count, size=20_000).tolist()
+    found = csv_lines("".join(f"a,m{i}\n" for i in chosen), model, "target=1")
+
+    # THEN each has its own class
+    assert [line.partition(",")[0] for line in found] == [classes[i] for i in chosen]
 
 
 def test_an_unknown_content_type_is_refused_with_those_there_are() -> None:
     with pytest.raises(BadRequest, match="text/csv") as caught:
-        answer(SCORER, "text/html", b"")
+        answer(MODEL, "text/html", b"")
     assert caught.value.status == 415
 
 
@@ -232,4 +301,7 @@ def test_an_index_finds_ids_by_their_bytes_and_says_minus_one_for_others() -> No
     wanted = pa.array(["é".encode(), b"zzz", b"a", b"\xff", b"a b", b"a"], pa.binary())
     assert index.of(wanted).tolist() == [1, -1, 0, -1, 2, 0]
     assert index.of(pa.array([], pa.binary())).tolist() == []
-    assert len(ALL_STATUSES) == 5
+    assert [index.find(name) for name in ("é", "zzz", None)] == [1, -1, -1]
+    assert "a b" in index
+    assert len(index) == 3
+    assert ALL_STATUSES == ("scored", "fallback_source", "fallback_target", "fallback_both", "invalid", "fallback")

@@ -11,7 +11,7 @@ from typing import Any
 import jsonschema  # type: ignore[import-untyped]
 import pytest
 
-from ekiden.contracts.hyperparameters import RGCN, as_text
+from ekiden.contracts.hyperparameters import FM, HYPERPARAMETERS, KGE, RGCN, Hyperparameter, as_text
 from ekiden.contracts.spec import PipelineSpec, SpecError, load_spec, parse_spec, spec_json_schema
 from ekiden.contracts.spec_features import NumericalFeature
 
@@ -131,8 +131,7 @@ def test_what_is_advised_passes_and_keeps_the_meaning_of_each_rate(rates: list[f
         ({"graf": {}}, "graf", "unknown field"),
         ({"graph__source": "/home/me"}, "graph.source", "not an s3:// URI"),
         ({"graph__source": "s3://bucket/a/../b"}, "graph.source", "'..'"),
-        ({"targets": []}, "targets", "give one target: a run predicts one property; found 0"),
-        ({"targets": [{}, {}]}, "targets", "give one target: a run predicts one property; found 2"),
+        ({"targets": [{}, {}]}, "targets[1].type", "required field is missing"),
         ({"targets": {}}, "targets", "must be a list; found a mapping"),
         ({"features": "age"}, "features", "must be a list; found 'age'"),
         ({"model": None}, "model", "must be a mapping (key: value); found nothing"),
@@ -144,8 +143,11 @@ def test_what_is_advised_passes_and_keeps_the_meaning_of_each_rate(rates: list[f
         ({"zzz": []}, "zzz", "remove it or correct its spelling (it may have version, name, "),
         ({"targets__0__edge": ["user", "movie"]}, "targets[0].edge", "give three names: source node label"),
         ({"targets__0__edge": "rated"}, "targets[0].edge", "found a text"),
-        ({"targets__0__type": "classification"}, "targets[0].type", "use 'regression'"),
-        ({"targets__0__type": "link_prediction"}, "targets[0].type", "is not supported"),
+        (
+            {"targets__0__type": "ranking"},
+            "targets[0].type",
+            "is not supported; use one of 'classification', 'regression' or 'link_prediction'",
+        ),
         ({"targets__0__property": ""}, "targets[0].property", "at least 1"),
         ({"targets__0__property": "a\nb"}, "targets[0].property", "does not match"),
         ({"targets__0__split_rate": ["a", 0.1, 0.1]}, "targets[0].split_rate[0]", "number"),
@@ -175,7 +177,7 @@ def test_what_is_advised_passes_and_keeps_the_meaning_of_each_rate(rates: list[f
         (
             {"model__hyperparameters__lr": float("inf")},
             "model.hyperparameters.lr",
-            "must be a number from 1e-06 to 1, not 'inf'",
+            "must be a number from 1e-06 to 1, or auto, not 'inf'",
         ),
         ({"model__hyperparameters__lr": None}, "model.hyperparameters.lr", "found nothing"),
         ({"model__hyperparameters__lr": "x" * 2501}, "model.hyperparameters.lr", "must be a number"),
@@ -248,13 +250,13 @@ def test_hyperparameters_are_checked_with_everything_else_and_all_at_once() -> N
     assert found == {
         "model.hyperparameters.num-hiden": "rgcn has no such hyperparameter; did you mean num-hidden?",
         "model.hyperparameters.num_hidden": "rgcn has no such hyperparameter; did you mean num-hidden?",
-        "model.hyperparameters.lr": "must be a number from 1e-06 to 1, not 'fast'",
-        "model.hyperparameters.num-epochs": "must be a whole number from 1 to 10000, not '-1'",
+        "model.hyperparameters.lr": "must be a number from 1e-06 to 1, or auto, not 'fast'",
+        "model.hyperparameters.num-epochs": "must be a whole number from 1 to 10000, or auto, not '-1'",
         "model.hyperparameters.seeds": "must be a whole number from 1 to 64, not '2.5'",
         "model.hyperparameters.foo": found["model.hyperparameters.foo"],
-        "model.hyperparameters.dropout": "must be a number from 0 to 0.9, not 'true'",
+        "model.hyperparameters.dropout": "must be a number from 0 to 0.9, or auto, not 'true'",
     }
-    assert "it has batch-size, dropout, enable-early-stop" in found["model.hyperparameters.foo"]
+    assert "it has batch-size, closed-form, concat-node-embed, dropout, " in found["model.hyperparameters.foo"]
 
 
 def test_a_spec_that_an_earlier_version_took_can_still_be_read() -> None:
@@ -266,13 +268,23 @@ def test_a_spec_that_an_earlier_version_took_can_still_be_read() -> None:
     assert parse_spec(json.loads(spec.model_dump_json()), accepted=True) == spec
 
 
-def test_the_documented_hyperparameters_are_those_of_the_table() -> None:
+@pytest.mark.parametrize(("model", "table"), [("rgcn", RGCN), ("fm", FM), ("complex", KGE["complex"])])
+def test_the_documented_hyperparameters_are_those_of_the_table(model: str, table: tuple[Hyperparameter, ...]) -> None:
     page = (Path(__file__).parents[2] / "docs/hyperparameters.md").read_text()
+    section = page.split(f"## `{model}`\n")[1].split("\n## ")[0]
     rows = [
-        tuple(cell.strip(" `") for cell in line.split("|")[1:-1]) for line in page.splitlines() if line[:3] == "| `"
+        tuple(cell.strip(" `") for cell in line.split("|")[1:-1]) for line in section.splitlines() if line[:3] == "| `"
     ]
-    expected = [(h.name, h.accepted, "auto" if h.default is None else as_text(h.default), h.meaning) for h in RGCN]
+    expected = [(h.name, h.accepted, "auto" if h.default is None else as_text(h.default), h.meaning) for h in table]
     assert rows == expected
+
+
+def test_models_that_the_page_calls_alike_are_alike() -> None:
+    assert KGE["distmult"] == KGE["complex"]
+    assert KGE["transe"] == KGE["rotate"]
+    other = {h.name: h.default for h in KGE["transe"] if h not in KGE["complex"]}
+    assert other == {"regularization-coef": 0.02}
+    assert HYPERPARAMETERS["mf"] == HYPERPARAMETERS["rgcn"]
 
 
 def test_every_fault_is_told_at_once() -> None:
@@ -323,7 +335,9 @@ def test_the_published_schema_accepts_what_the_model_accepts() -> None:
     validator = jsonschema.Draft202012Validator(schema)
     validator.validate(json.loads(json.dumps(load_spec(FULL).model_dump(mode="json", exclude_none=True))))
     validator.validate(document())
+    validator.validate(document(targets=[]))
+    validator.validate(document(targets=[{"node": "paper", "property": "topic", "type": "classification"}]))
     edges = document(features=[{"edge": ["a", "b", "c"], "property": "p", "type": "numerical"}])
-    for wrong in (document(version=2), document(name="A B"), document(graf=1), document(targets=[]), edges):
+    for wrong in (document(version=2), document(name="A B"), document(graf=1), document(targets=[{}] * 9), edges):
         assert list(validator.iter_errors(wrong))
     assert set(schema["properties"]) == set(PipelineSpec.model_fields)

@@ -37,9 +37,9 @@ def demo(
     """
     from ekiden_cli import demo as steps
     from ekiden_cli.commands.cloud import start
-    from ekiden_cli.commands.runs import submit
     from ekiden_cli.connect import connect
     from ekiden_cli.graphs import read_spec
+    from ekiden_cli.submission import submit
     from ekiden_cli.target import home
     from ekiden_cli.watch import check, follow
 

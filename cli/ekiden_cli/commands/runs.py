@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,8 +13,7 @@ from ekiden_cli.errors import CliError, Exit, usage
 from ekiden_cli.options import Cloud, Json, RequestId, RunId, Stack
 
 if TYPE_CHECKING:
-    from ekiden_cli.api import ApiClient, View
-    from ekiden_cli.graphs import SpecFile
+    from ekiden_cli.api import ApiClient
 
 SpecPath = Annotated[Path, typer.Argument(metavar="SPEC", help="Pipeline spec (YAML), or a folder with spec.yaml.")]
 STAGES = ("export", "process", "train", "deploy")
@@ -26,7 +24,7 @@ def validate(spec: SpecPath, json_output: Json = False) -> None:
     """Check a spec: every fault with its path, before anything costs money.
 
     If graph.source is a local folder, its labels, properties and the ends of its edges are checked against the spec
-    too. Exit code 2 if there is a fault.
+    too; of a custom model in a local folder, that both scripts are there. Exit code 2 if there is a fault.
 
     Examples:
 
@@ -45,16 +43,22 @@ def validate(spec: SpecPath, json_output: Json = False) -> None:
         print_json({"valid": False, "faults": faults})
         raise typer.Exit(int(Exit.USAGE)) from None
     if json_output:
-        print_json({"valid": True, "faults": [], "graph_checked": found.folder is not None})
+        targets = [target.model_dump(include={"node", "edge", "property"}) for target in found.spec.predicts]
+        asked = [
+            {"task": target.task, **{name: value for name, value in fields.items() if value is not None}}
+            for target, fields in zip(found.spec.predicts, targets, strict=True)
+        ]
+        checked = {"graph_checked": found.folder is not None, "model": found.spec.model.name, "predicts": asked}
+        print_json({"valid": True, "faults": [], **checked})
         return
-    target = found.spec.targets[0]
+    from ekiden_cli.submission import predictions
+
     where = f"{len(found.files())} files in {found.folder}" if found.folder else found.spec.graph.source
-    out().print(
-        f"{spec} is valid: predict {target.property} of ({')-('.join(target.edge)}) from {where}",
-        markup=False, soft_wrap=True,
-    )  # fmt: skip
+    out().print(f"{spec} is valid: {predictions(found.spec)}, from {where}", markup=False, soft_wrap=True)
     if found.folder is None:
         note("note  the graph in S3 was not looked at: the export of the run checks labels, properties and values")
+    if found.spec.model.source is not None and found.scripts is None:
+        note("note  the scripts in S3 were not looked at: the training job says so if one is missing")
 
 
 @command
@@ -66,7 +70,7 @@ def run(
     stack: Stack = None,
     json_output: Json = False,
 ) -> None:
-    """Run a pipeline: upload the graph if it is local, submit the spec, and follow it with --watch.
+    """Run a pipeline: upload the graph and a custom model's scripts if local, submit the spec, follow it with --watch.
 
     Without --watch the command returns as soon as the run is accepted. With it, the exit code is 1 if the
     run fails. Ctrl-C stops the watching, never the run. Without --request-id each call starts a run of its own.
@@ -83,6 +87,7 @@ def run(
 
     found = read_spec(spec)
     from ekiden_cli.connect import connect
+    from ekiden_cli.submission import submit
 
     client = connect(cloud, stack, announce=True)
     accepted = submit(client, found, request_id)
@@ -224,40 +229,6 @@ def logs(
 
 
 # -- shared with other commands
-
-
-def submit(client: ApiClient, found: SpecFile, request_id: str | None = None) -> View:
-    """Upload the local graph of a spec, if it has one, and submit the spec; return the API's answer.
-
-    The same ``request_id`` with the same spec and graph gives the same run.
-    """
-    document = found.spec.model_dump(mode="json", exclude_none=True, exclude_unset=True)
-    if found.folder is not None:
-        document["graph"] = {**document["graph"], "source": upload(client, found)}
-    return client.submit_run(document, request_id)
-
-
-def upload(client: ApiClient, found: SpecFile) -> str:
-    """Upload the CSV files of a local graph below a prefix named after their content; return its address."""
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
-
-    from ekiden_cli.storage import content_prefix, upload_folder
-
-    files = found.files()
-    prefix = content_prefix(found.spec.name, files)
-    began = time.monotonic()
-    columns = (TextColumn("uploading the graph"), BarColumn(), DownloadColumn())
-    with Progress(*columns, console=err(), transient=True) as bar:
-        task = bar.add_task("upload", total=None)
-        done = upload_folder(
-            client.target,
-            files,
-            prefix,
-            progress=lambda sent, total: bar.update(task, completed=sent, total=total),
-        )
-    what = f"{done.sent} of {len(files)} files" if done.sent else "nothing new"
-    note(f"graph  {done.uri}  ({what}, {done.size / 1e6:.1f} MB, {time.monotonic() - began:.1f} s)")
-    return done.uri
 
 
 def named(client: ApiClient, run_id: str) -> str:

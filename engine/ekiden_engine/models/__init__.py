@@ -12,6 +12,7 @@ from ekiden_engine.models.base import Predictor, Trainer
 
 TRAINERS: Final[Mapping[str, Mapping[Task, str]]] = {
     "rgcn": {
+        Task.EDGE_CLASSIFICATION: "ekiden_engine.models.rgcn:Rgcn",
         Task.EDGE_REGRESSION: "ekiden_engine.models.rgcn:Rgcn",
         Task.NODE_CLASSIFICATION: "ekiden_engine.models.nodes:NodeRgcn",
         Task.NODE_REGRESSION: "ekiden_engine.models.nodes:NodeRgcn",
@@ -30,6 +31,7 @@ TRAINERS: Final[Mapping[str, Mapping[Task, str]]] = {
 PREDICTORS: Final[Mapping[str, str]] = {
     "links": "ekiden_engine.models.links_predictor:LinkVectors",
     "kge": "ekiden_engine.models.kge_predictor:KgePredictor",
+    "edges": "ekiden_engine.models.edges_predictor:EdgeTables",
     "dot": "ekiden_engine.models.dot:DotPredictor",
     "fm": "ekiden_engine.models.fm_predictor:FmPredictor",
     "nodes": "ekiden_engine.models.nodes_predictor:NodeTablePredictor",

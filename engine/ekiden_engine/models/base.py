@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar, Literal, Protocol, Self, runtime_checkable
+from typing import Any, ClassVar, Literal, Protocol, Self, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -57,17 +57,26 @@ class Curve:
         return self.points[self.best_epoch - 1].valid
 
 
+def curve_of(document: Mapping[str, Any]) -> Curve:
+    """A curve from what `dataclasses.asdict` made of it."""
+    return Curve(**{**document, "points": tuple(CurvePoint(**point) for point in document["points"])})
+
+
 @dataclass(frozen=True, slots=True)
 class Step:
     """One pass through the training loop: what it is, in words for people (`member 2/6`), and how many passes are
-    expected after it."""
+    expected after it. The first `resumed` epochs are those of an earlier start of the job, told again."""
 
     words: str
     left: int
+    resumed: int = 0
 
 
 class Progress(Protocol):
-    """The training job as a model sees it: where progress goes, and whether to stop."""
+    """The training job as a model sees it: where progress goes, and whether to stop.
+
+    It may have an attribute `checkpoints` besides, which `ekiden_engine.checkpoints.checkpoints_of` finds.
+    """
 
     def epoch(self, step: Step, epochs: int, metric: str, point: CurvePoint) -> None:
         """Told after every epoch of `step`; `epochs` is the most there can be, `metric` what `point.valid` is."""

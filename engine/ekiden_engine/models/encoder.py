@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import numpy as np
 import torch
@@ -20,6 +21,7 @@ from torch import Tensor
 
 from ekiden_engine.kernels import EdgeMatrix, IntArray, aggregate
 from ekiden_engine.models.base import FloatArray
+from ekiden_engine.models.nodes_structure import RelationKey
 from ekiden_engine.models.optimizer import Parameter
 
 INIT_STD = 0.05
@@ -36,12 +38,12 @@ PENALTY_FEATURE = 0.01
 class Neighbours:
     """A relation of one end point: edge e says that node `rows[e]` has neighbour `columns[e]`.
 
-    `name` is unique among the relations of the end point; `target` tells the target's own edges from others.
+    `key`: the edge type, and whether the node is its source; `target` tells the target's own edges from others.
     `weights` float32 [E] (None: all 1) are residuals of labels, so edges with weights are hidden while they
     are being predicted. `features` float32 [count, f] are the neighbours' own.
     """
 
-    name: str
+    key: RelationKey
     rows: IntArray
     columns: IntArray
     count: int
@@ -55,7 +57,7 @@ class Relation:
 
     def __init__(self, given: Neighbours, nodes: int, degree: FloatArray) -> None:
         """`degree` float32 [nodes]: training edges per node."""
-        self.name = given.name
+        self.key = given.key
         self.target = given.target
         self.count = given.count
         self.features = None if given.features is None else torch.from_numpy(given.features)
@@ -75,10 +77,28 @@ def normalised(rows: IntArray, nodes: int) -> FloatArray:
     return weight.astype(np.float32)[rows]
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class EndState:
+    """A trained end point; every tensor has `width + outputs` columns.
+
+    `encoded` [n + 1, …]: all nodes; what only training edges can teach is, for nodes without any, the mean of the
+    others: a node would otherwise lack what every trained node has, and its score lean to one side. The last row is the
+    mean node, the stand-in for nodes outside the graph.
+    `usual` [3, …]: means over trained nodes of their own part, of that and their target edges' messages together, and
+    over all nodes of what their features say. `project` [f, …] of the features, `messages` [count, …] of the neighbours
+    by relation, with whether it carries labels.
+    """
+
+    encoded: Tensor
+    usual: Tensor
+    project: Tensor | None
+    messages: tuple[tuple[RelationKey, bool, Tensor], ...]
+
+
 class Encoder:
     """All parameters of one end point, and the encoding of all its nodes.
 
-    Every table has `width + 1` columns, the vector and the bias: neighbours and features tell about both.
+    Every table has `width + outputs` columns, the vector and the biases: neighbours and features tell about both.
     """
 
     def __init__(
@@ -88,16 +108,18 @@ class Encoder:
         neighbours: Sequence[Neighbours],
         width: int,
         generator: torch.Generator,
+        outputs: int = 1,
     ) -> None:
-        """`degree` float32 [n]: training edges per node; `features` float32 [n, f]."""
+        """`degree` float32 [n]: training edges per node; `features` float32 [n, f]; `outputs`: biases per node."""
+        self.width = width
         n, f = features.shape
         self.degree = torch.from_numpy(degree)
         self.relations = [Relation(given, n, degree) for given in neighbours]
         self._x = torch.from_numpy(features) if f else None
 
         def table(rows: int, weight: Tensor | None = None) -> Tensor:
-            values = torch.randn(rows, width + 1, generator=generator) * INIT_STD
-            values[:, width] = 0
+            values = torch.randn(rows, width + outputs, generator=generator) * INIT_STD
+            values[:, width:] = 0
             if weight is not None:
                 values *= (weight > 0)[:, None]  # what no training edge reaches must not add noise
             return values
@@ -107,20 +129,26 @@ class Encoder:
         self.project_message = [None if r.features is None else table(r.features.shape[1]) for r in self.relations]
         self.project = table(f) if f else None
 
-    def start_biases(self, own: FloatArray, features: FloatArray, neighbours: Mapping[str, FloatArray]) -> None:
-        """Set the bias columns: of the nodes [n], of the features [f], of neighbours by relation name."""
-        self.free[:, -1] = torch.from_numpy(own)
-        if self.project is not None:
+    def start_biases(
+        self,
+        own: FloatArray,
+        features: FloatArray | None = None,
+        neighbours: Mapping[RelationKey, FloatArray] = MappingProxyType({}),
+    ) -> None:
+        """Set the bias columns: of the nodes [n, outputs]; for one output also of the features [f], and of neighbours
+        by relation."""
+        self.free[:, self.width :] = torch.from_numpy(own)
+        if self.project is not None and features is not None:
             self.project[:, -1] = torch.from_numpy(features)
         for relation, table in zip(self.relations, self.messages, strict=True):
-            if relation.name in neighbours:
-                table[:, -1] = torch.from_numpy(neighbours[relation.name])
+            if not relation.target and relation.key in neighbours:
+                table[:, -1] = torch.from_numpy(neighbours[relation.key])
 
     def parameters(self, per_edge: float) -> list[Parameter]:
         """Every tensor to train, with its L2 weights; `per_edge` scales those that are per training edge."""
         columns = torch.ones(self.free.shape[1])
         own, told = columns * PENALTY_ID, columns * PENALTY_MESSAGE
-        own[-1] = told[-1] = PENALTY_BIAS
+        own[self.width :] = told[self.width :] = PENALTY_BIAS
         found = [Parameter(self.free, per_edge * self.degree[:, None] * own)]
         for table, relation in zip(self.messages, self.relations, strict=True):
             weight = columns * PENALTY_MESSAGE if relation.target else told
@@ -146,36 +174,49 @@ class Encoder:
             carrier.show(edges)
 
     def encode(self) -> Tensor:
-        """Vectors and, in the last column, biases: float32 [n, width + 1]."""
+        """Vectors and, in the last columns, biases: float32 [n, width + outputs]."""
         learnt, told = self._parts()
         return learnt if told is None else learnt + told
 
-    def encode_inductive(self) -> Tensor:
-        """`encode`, but what only training edges can teach is, for nodes without any, the mean of the others:
-        [n + 1, width + 1].
-
-        The last row is the mean node, the stand-in for nodes outside the graph. Without this, a new node's
-        vector would lack what every trained node has, and its score would lean to one side.
-        """
-        learnt, told = self._parts()
+    def state(self) -> EndState:
+        """What stays of the encoder once it is trained."""
+        messages = self._told_by()
+        learnt, told = self._parts(messages)
         trained = self.degree > 0
-        if bool(trained.any()):
-            learnt = learnt + (~trained).float()[:, None] * learnt[trained].mean(0)
+        nobody = torch.zeros(self.free.shape[1])
+        own = self.free[trained].mean(0) if bool(trained.any()) else nobody
+        usual = learnt[trained].mean(0) if bool(trained.any()) else nobody
+        from_features = nobody
+        if self._x is not None and self.project is not None and len(self._x):
+            from_features = self._x.mean(0) @ self.project
+        learnt = learnt + (~trained).float()[:, None] * usual
         whole = learnt if told is None else learnt + told
-        mean = whole[trained].mean(0) if bool(trained.any()) else torch.zeros(whole.shape[1])
-        return torch.cat([whole, mean[None]])
+        mean = whole[trained].mean(0) if bool(trained.any()) else nobody
+        return EndState(
+            torch.cat([whole, mean[None]]),
+            torch.stack([own, usual, from_features]),
+            None if self.project is None else self.project.clone(),
+            tuple((r.key, r.carries_label, m.clone()) for r, m in zip(self.relations, messages, strict=True)),
+        )
 
-    def _parts(self) -> tuple[Tensor, Tensor | None]:
+    def _parts(self, messages: Sequence[Tensor] | None = None) -> tuple[Tensor, Tensor | None]:
         """What the target's edges teach about each node, and what its features and other neighbours tell."""
         learnt = self.free
         told = None if self._x is None or self.project is None else self._x @ self.project
-        for relation, table, projection in zip(self.relations, self.messages, self.project_message, strict=True):
-            message = table
-            if relation.features is not None and projection is not None:
-                message = table + relation.features @ projection
+        for relation, message in zip(self.relations, messages or self._told_by(), strict=True):
             found = aggregate(relation.edges, message)
             if relation.target:
                 learnt = learnt + found
             else:
                 told = found if told is None else told + found
         return learnt, told
+
+    def _told_by(self) -> list[Tensor]:
+        """What each neighbour says under each relation, [count, width + outputs]: its message, and its features'."""
+        found = []
+        for relation, table, projection in zip(self.relations, self.messages, self.project_message, strict=True):
+            message = table
+            if relation.features is not None and projection is not None:
+                message = table + relation.features @ projection
+            found.append(message)
+        return found

@@ -12,11 +12,12 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import astuple, dataclass
 
 import numpy as np
 
+from ekiden_engine.checkpoints import Checkpoints, State, checkpoints_of
 from ekiden_engine.graph import EncodedGraph, Target
 from ekiden_engine.models.base import Curve, CurvePoint, Fit, FloatArray, Progress, Step
 from ekiden_engine.models.dot import DotPredictor, Side
@@ -27,6 +28,8 @@ from ekiden_engine.models.fm_predictor import Coefficients, FmPredictor
 from ekiden_engine.models.settings import as_hyperparameters, read_settings, setting
 
 METRIC = "rmse"
+STATE = "sampling"
+"""The name of its checkpoint."""
 EVERY = 2
 """Every so manieth draw goes into the mean: neighbouring draws are alike, and a mean of all predicts no better."""
 
@@ -85,30 +88,61 @@ class FactorizationMachine:
         self, sampler: Sampler, ratings: Ratings, units: tuple[float, float], progress: Progress
     ) -> tuple[PosteriorMean, list[CurvePoint]]:
         """Run the chain to its end, or to a stop request; then the draws so far count, or the last if burn-in is not
-        over."""
+        over. A chain resumed from a checkpoint goes on to the bit as it would have."""
         settings = self.settings
         nodes = (len(sampler.source.drawn) + 1, len(sampler.dest.drawn) + 1)
         average = PosteriorMean(nodes, settings.width)
         dropped = min(WARM_UP + settings.burn_in, settings.iterations - 1)
-        step = Step("sampling", 0)
         shown = _Shown(ratings, units)
         if not len(ratings.valid_label):
             progress.note("no validation edges: the learning curve shows training edges")
-        started = time.perf_counter()
-        points: list[CurvePoint] = []
-        for iteration in range(1, settings.iterations + 1):
+        kept = checkpoints_of(progress)
+        points = _resume(kept.load(STATE), sampler, average, shown)
+        step = Step("sampling", 0, resumed=len(points))
+        for point in points:
+            progress.epoch(step, settings.iterations, METRIC, point)
+        if points:
+            progress.note(f"resumed after iteration {len(points)}/{settings.iterations} of the sampling")
+        started = time.perf_counter() - (points[-1].seconds if points else 0.0)
+        for iteration in range(len(points) + 1, settings.iterations + 1):
             estimate = sampler.step()
             train = sampler.train_rmse * units[1]
             valid = shown.rmse(estimate, fresh=iteration <= dropped + 1)
             point = CurvePoint(iteration, train, train if valid is None else valid, time.perf_counter() - started)
             points.append(point)
             progress.epoch(step, settings.iterations, METRIC, point)
-            last = iteration == settings.iterations or progress.stop_requested()
-            if (iteration > dropped and iteration % EVERY == 0) or (last and not average.count):
+            if iteration > dropped and iteration % EVERY == 0:
                 average.add(estimate)
-            if last:
+            if iteration == settings.iterations or progress.stop_requested():
                 break
+            if kept.due():
+                _keep(kept, sampler, average, shown, points)
+        if len(points) < settings.iterations and kept.due():
+            _keep(kept, sampler, average, shown, points)
+        if not average.count:
+            average.add(estimate)
         return average, points
+
+
+def _keep(
+    kept: Checkpoints, sampler: Sampler, average: PosteriorMean, shown: _Shown, points: Sequence[CurvePoint]
+) -> None:
+    chain, arrays = sampler.state()
+    count, mean = average.state()
+    document = {"chain": chain, "count": count, "shown": shown.count, "points": [astuple(p) for p in points]}
+    found = {**arrays, **{f"mean.{name}": array for name, array in mean.items()}, "shown": shown.total}
+    kept.save(STATE, document, found)
+
+
+def _resume(state: State | None, sampler: Sampler, average: PosteriorMean, shown: _Shown) -> list[CurvePoint]:
+    """Put everything where `_keep` found it; the learning curve until there, empty without a state."""
+    if state is None:
+        return []
+    said, arrays = state.document, state.arrays
+    sampler.restore(said["chain"], arrays)
+    average.restore(said["count"], {n.removeprefix("mean."): a for n, a in arrays.items() if n.startswith("mean.")})
+    shown.count, shown.total = said["shown"], arrays["shown"]
+    return [CurvePoint(*point) for point in said["points"]]
 
 
 class _Shown:
@@ -118,19 +152,19 @@ class _Shown:
         self._source, self._dest, self._label = ratings.valid_source, ratings.valid_dest, ratings.valid_label
         self._mean, self._scale = units
         self._low, self._high = float(ratings.label.min()), float(ratings.label.max())
-        self._total: DoubleArray = np.zeros(len(self._label))
-        self._count = 0
+        self.total: DoubleArray = np.zeros(len(self._label))
+        self.count = 0
 
     def rmse(self, estimate: Estimate, *, fresh: bool) -> float | None:
         """`fresh`: forget the draws before. None without validation edges."""
         if not len(self._label):
             return None
         if fresh:
-            self._total, self._count = np.zeros(len(self._label)), 0
+            self.total, self.count = np.zeros(len(self._label)), 0
         s, t = estimate.source[self._source], estimate.dest[self._dest]
-        self._total += np.vecdot(s[:, :-1], t[:, :-1]) + s[:, -1] + t[:, -1]
-        self._count += 1
-        said = np.clip(self._mean + self._scale * self._total / self._count, self._low, self._high)
+        self.total += np.vecdot(s[:, :-1], t[:, :-1]) + s[:, -1] + t[:, -1]
+        self.count += 1
+        said = np.clip(self._mean + self._scale * self.total / self.count, self._low, self._high)
         return float(np.sqrt(np.mean((said - self._label) ** 2)))
 
 

@@ -7,7 +7,11 @@ tables are folded into its leading singular directions as they come: memory stay
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
+import numpy.typing as npt
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from ekiden_engine.models.base import FloatArray
@@ -44,6 +48,22 @@ class PosteriorMean:
         size = sum(table.nbytes for table in tables)
         if len(self._waiting) > max(2, min(BATCH, BATCH_BYTES // size)):
             self._fold(int(KEEP * self._width))
+
+    def state(self) -> tuple[int, dict[str, npt.NDArray[Any]]]:
+        """The number of draws, and arrays: restored, the mean goes on to the bit as this one does."""
+        arrays: dict[str, npt.NDArray[Any]] = {}
+        for place, (source, dest) in enumerate(self._waiting):
+            arrays |= {f"{place}.source": source, f"{place}.dest": dest}
+        if self._biases is not None:
+            arrays |= {"bias.source": self._biases[0], "bias.dest": self._biases[1]}
+        return self.count, arrays
+
+    def restore(self, count: int, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
+        """Take back what `state` gave."""
+        self.count = count
+        pairs = range(sum(name.endswith(".source") for name in arrays) - ("bias.source" in arrays))
+        self._waiting = [(arrays[f"{place}.source"], arrays[f"{place}.dest"]) for place in pairs]
+        self._biases = (arrays["bias.source"], arrays["bias.dest"]) if "bias.source" in arrays else None
 
     def tables(self) -> Estimate:
         """Source and destination, float32 [rows, k + 1]: vectors whose products are the mean, and mean biases.

@@ -17,7 +17,7 @@ the training edges best and predicts others worse.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise
@@ -48,6 +48,8 @@ WEIGHT = 1.0
 INIT_STD = 0.1
 LOWEST, HIGHEST = 1e-3, 1e5
 """Bounds of every precision, far from anything sensible: data without noise would send alpha beyond float32."""
+STATE = ("own", "shared", "coefficients", "explained", "drawn", "mean", "squares")
+"""What a draw consists of, by attributes of `EndState`."""
 TASK_EDGES = 20_000
 """Edges that are worth a task of their own for a thread."""
 
@@ -110,6 +112,17 @@ class EndState:
         table[:, d - 1] = 1
         return table, np.ascontiguousarray(self.drawn[:, -1])
 
+    def state(self) -> dict[str, FloatArray]:
+        """The current draw: what the next iteration needs besides the data."""
+        return {name: getattr(self, name) for name in STATE}
+
+    def restore(self, state: Mapping[str, FloatArray]) -> None:
+        """Take back what `state` gave. Raises `ValueError` if it is of other data."""
+        for name in STATE:
+            if state[name].shape != getattr(self, name).shape:
+                raise ValueError(f"{name} has shape {state[name].shape}")
+            setattr(self, name, state[name])
+
     def rows(self, nodes: FloatArray) -> FloatArray:
         """An `Estimate`'s rows; nodes without training edges are what their columns say."""
         table = np.concatenate([nodes, self.coefficients[:1], self.coefficients])
@@ -148,6 +161,19 @@ class Sampler:
     def close(self) -> None:
         """End the threads."""
         self._pool.shutdown()
+
+    def state(self) -> tuple[dict[str, Any], dict[str, FloatArray]]:
+        """The chain so far, as JSON and arrays: restored, it goes on to the bit as this one does."""
+        document = {"iteration": self.iteration, "alpha": self.alpha, "random": self._random.bit_generator.state}
+        arrays = {f"source.{name}": array for name, array in self.source.state().items()}
+        return document, arrays | {f"dest.{name}": array for name, array in self.dest.state().items()}
+
+    def restore(self, document: Mapping[str, Any], arrays: Mapping[str, FloatArray]) -> None:
+        """Take back what `state` gave. Raises `ValueError` or `KeyError` if it is of other data."""
+        self.source.restore({name: arrays[f"source.{name}"] for name in STATE})
+        self.dest.restore({name: arrays[f"dest.{name}"] for name in STATE})
+        self.iteration, self.alpha = document["iteration"], document["alpha"]
+        self._random.bit_generator.state = document["random"]
 
     @property
     def train_rmse(self) -> float:

@@ -13,7 +13,7 @@ What makes it quick on a CPU:
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 
 from ekiden_engine.models.base import FloatArray
+from ekiden_engine.models.device import array_of, half_of, on
 from ekiden_engine.models.kge_losses import Answers, bpr, contrastive, cross_entropy
 from ekiden_engine.models.kge_scores import Kge, question_vectors
 from ekiden_engine.models.links_data import Candidates, LinkProblem, LongArray, Validation, draw
@@ -35,6 +36,7 @@ SPREAD = {Kge.TRANSE: 0.05, Kge.ROTATE: 0.05, Kge.DISTMULT: 0.01, Kge.COMPLEX: 0
 """Standard deviation of the vectors' entries at the start."""
 VALIDATION_BLOCK = 512
 EPSILON = 1e-10
+ARRAYS = ("nodes", "relations", "node_squares", "relation_squares")
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +62,7 @@ class Embedding:
         self._problem = problem
         self._random = np.random.default_rng(seed)
         self._ranges = problem.ranges
-        self._half = torch.bfloat16 if has_bfloat16(device) else torch.float32
+        self._half = half_of(device)
         kind, spread = recipe.kind, SPREAD[recipe.kind]
         width = 2 * recipe.width if kind.is_complex else recipe.width
         relations = len(problem.ranges)
@@ -144,7 +146,7 @@ class Embedding:
             vectors = self._questions(self.nodes[given], self.relations[relation])
             bias = self._bias(table, None)
             scores = vectors @ table.t() if bias is None else torch.addmm(bias, vectors, table.t())
-            found.append(validation.ranks(rows, scores.cpu().numpy())[1])
+            found.append(validation.ranks(rows, array_of(scores))[1])
         ranks = np.concatenate([*found, np.empty(0)]).astype(np.float32)
         return ranks, float((1 / ranks).mean()) if len(ranks) else float("nan")
 
@@ -152,11 +154,35 @@ class Embedding:
         """Copies of the vectors of nodes and relations."""
         return self.nodes.clone(), self.relations.clone()
 
+    def arrays(self) -> dict[str, FloatArray]:
+        """All that is trained, for a checkpoint."""
+        found = (self.nodes, self.relations, self._node_squares, self._relation_squares)
+        return {name: array_of(tensor) for name, tensor in zip(ARRAYS, found, strict=True)}
+
+    def restore(self, arrays: Mapping[str, FloatArray]) -> None:
+        """Take back what `arrays` gave."""
+        self.nodes, self.relations, self._node_squares, self._relation_squares = (
+            self._tensor(arrays[name]) for name in ARRAYS
+        )
+
+    def tensors(self, nodes: FloatArray, relations: FloatArray) -> tuple[Tensor, Tensor]:
+        """A `state` from arrays."""
+        return self._tensor(nodes), self._tensor(relations)
+
+    @property
+    def random(self) -> Any:
+        """The state of the random numbers, JSON; it may be set to an earlier one."""
+        return self._random.bit_generator.state
+
+    @random.setter
+    def random(self, state: Any) -> None:
+        self._random.bit_generator.state = state
+
     def _normal(self, shape: tuple[int, int], spread: float) -> Tensor:
-        return torch.from_numpy(self._random.standard_normal(shape, np.float32) * np.float32(spread)).to(self.device)
+        return self._tensor(self._random.standard_normal(shape, np.float32) * np.float32(spread))
 
     def _tensor(self, values: npt.NDArray[Any]) -> Tensor:
-        return torch.from_numpy(np.ascontiguousarray(values)).to(self.device)
+        return on(self.device, values)
 
     def _questions(self, own: Tensor, relation: Tensor) -> Tensor:
         kind = self.recipe.kind
@@ -179,7 +205,7 @@ class Embedding:
         bias = -(table * table).sum(1) if self.recipe.kind.is_distance else None
         if drawn is None or not drawn.shift:
             return bias
-        shift = torch.from_numpy(drawn.drawn).to(self.device) * drawn.shift
+        shift = self._tensor(drawn.drawn) * drawn.shift
         return shift if bias is None else bias + shift
 
     def _loss(
@@ -187,7 +213,7 @@ class Embedding:
     ) -> tuple[Tensor, Tensor]:
         if drawn is None or self.recipe.loss == "cross-entropy":
             return cross_entropy(scores, truth)
-        negative = torch.from_numpy(drawn.drawn).to(self.device).repeat(len(scores), 1)
+        negative = self._tensor(drawn.drawn).repeat(len(scores), 1)
         negative[truth.rows, truth.columns] = False
         if self.recipe.loss == "bpr":
             return bpr(scores, truth, negative)
@@ -239,11 +265,6 @@ class Embedding:
 
 DEFAULT_NEGATIVES = {"cross-entropy": 4096, "bpr": 256, "contrastive": 256}
 """Draws per batch where `num-negs` is auto and not all candidates are taken."""
-
-
-def has_bfloat16(device: torch.device) -> bool:
-    """Whether the device multiplies bfloat16 matrices natively; elsewhere they would be slower than float32."""
-    return device.type == "cuda" or bool(torch.cpu.get_capabilities().get("amx_bf16", False))
 
 
 def _adagrad(table: Tensor, squares: Tensor, gradient: Tensor, lr: float) -> None:

@@ -13,7 +13,9 @@ asked for, the visible ones too.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +25,7 @@ from torch import Tensor
 from ekiden_engine.graph import EncodedGraph
 from ekiden_engine.kernels import aggregate
 from ekiden_engine.models.base import FloatArray
+from ekiden_engine.models.device import CPU, array_of, half_of, on
 from ekiden_engine.models.kge_losses import Answers, bpr, contrastive, cross_entropy
 from ekiden_engine.models.links_data import Candidates, LinkProblem, LongArray, Validation, draw
 from ekiden_engine.models.links_relations import SEPARATE, make_relations, normal
@@ -53,20 +56,24 @@ class LinkRecipe:
 class LinkEncoder:
     """The parameters while they are trained."""
 
-    def __init__(self, graph: EncodedGraph, problem: LinkProblem, recipe: LinkRecipe, seed: int) -> None:
+    def __init__(
+        self, graph: EncodedGraph, problem: LinkProblem, recipe: LinkRecipe, seed: int, device: torch.device = CPU
+    ) -> None:
         """Random vectors; `seed` decides them and everything that is drawn later."""
         self.recipe = recipe
+        self.device = device
+        self._half = half_of(device) if device.type == "cuda" else torch.float32
         self._problem = problem
         self._random = np.random.default_rng(seed)
         count, width, types = problem.nodes, recipe.width, len(problem.edge_types) + len(problem.context)
-        self._own = torch.zeros((count, width))
-        self.relations = make_relations(problem, width, self._random)
+        self._own = torch.zeros((count, width), device=device)
+        self.relations = make_relations(problem, width, self._random, device)
         self._features = []
         for label, low in zip(problem.labels, problem.bounds[:-1].tolist(), strict=True):
             x = graph.node(label).features
             if x.shape[1]:
-                self._features.append((low, torch.from_numpy(x), normal(self._random, (x.shape[1], width))))
-        self._factor = torch.ones((types, width))
+                self._features.append((low, self._tensor(x), normal(self._random, (x.shape[1], width), device)))
+        self._factor = torch.ones((types, width), device=device)
         separate = types <= SEPARATE
         self._bias_of = np.arange(len(problem.ranges)) if separate else np.arange(len(problem.ranges)) % 2
         # Links of other edge types than the target's bring messages, but are not asked for.
@@ -79,9 +86,9 @@ class LinkEncoder:
         penalty = recipe.regularization / max(len(problem.links[0]), 1)
         parameters = [self._own, self._factor, *self._bias, *tables, *weights]
         if not tables:
-            self._own.copy_(normal(self._random, (count, width)))
+            self._own.copy_(normal(self._random, (count, width), device))
         degree = np.bincount(problem.train.given, problem.train.counts, count)
-        by_degree = penalty * torch.from_numpy(degree.astype(np.float32))[:, None].clamp_min(1)
+        by_degree = penalty * self._tensor(degree.astype(np.float32))[:, None].clamp_min(1)
         regular: list[Tensor | float] = [by_degree, 0.0, *(0.0 for _ in self._bias)]
         regular += [penalty * r.sent()[:, None].clamp_min(1) for r in self.relations]
         regular += [penalty for _ in weights]
@@ -119,7 +126,7 @@ class LinkEncoder:
     def scores(self, vectors: Tensor, relation: LongArray, given: LongArray) -> Tensor:
         """Scores [m, candidates] for nodes `given` and relations of one group, int64 [m]."""
         low, high = (int(x) for x in self._problem.ranges[relation[0]])
-        asked = vectors[torch.from_numpy(given)] * self._factor[torch.from_numpy(relation // 2)]
+        asked = vectors[self._tensor(given)] * self._factor[self._tensor(relation // 2)]
         return torch.addmm(self._bias[self._bias_of[relation[0]]][low:high], asked, vectors[low:high].t())
 
     def mrr(self, validation: Validation) -> float:
@@ -133,7 +140,7 @@ class LinkEncoder:
                     own = rows[groups == group]
                     asked = validation.questions
                     scores = self.scores(vectors, asked.relation[own], asked.given[own])
-                    found.append(validation.ranks(own, scores.numpy())[1])
+                    found.append(validation.ranks(own, array_of(scores))[1])
         ranks = np.concatenate([*found, np.empty(0)])
         return float((1 / ranks).mean()) if len(ranks) else float("nan")
 
@@ -147,15 +154,37 @@ class LinkEncoder:
             for parameter, value in zip(self._parameters, state, strict=True):
                 parameter.copy_(value)
 
+    def arrays(self, kept: Sequence[Tensor]) -> tuple[Any, dict[str, npt.NDArray[Any]]]:
+        """For a checkpoint: the state of the random numbers, and all that is trained, `kept` (see `state`) too."""
+        parts = {"own": self._parameters, "kept": kept, **self._adam.moments()}
+        arrays = {f"{name}.{i}": array_of(tensor) for name, part in parts.items() for i, tensor in enumerate(part)}
+        return self._random.bit_generator.state, arrays
+
+    def resume(self, random: Any, steps: int, arrays: Mapping[str, npt.NDArray[Any]]) -> list[Tensor]:
+        """Take back what `arrays` gave, after `steps` steps; returns what was kept."""
+        self._random.bit_generator.state = random
+        count = range(len(self._parameters))
+        parts = {
+            name: [self._tensor(arrays[f"{name}.{i}"]) for i in count] for name in ("own", "kept", "first", "second")
+        }
+        self.restore(parts["own"])
+        self._adam.resume(steps, parts["first"], parts["second"])
+        return parts["kept"]
+
+    @property
+    def steps_done(self) -> int:
+        """Updates so far."""
+        return self._adam.steps
+
     def tables(self) -> tuple[FloatArray, FloatArray, list[FloatArray]]:
         """Vectors [nodes, d], factors [edge types, d], and per relation the bias of its candidates."""
         with torch.no_grad():
-            vectors = self.encode().numpy()
+            vectors: FloatArray = array_of(self.encode())
         bias = [
-            self._bias[self._bias_of[relation]].detach().numpy()[low:high]
+            array_of(self._bias[self._bias_of[relation]])[low:high]
             for relation, (low, high) in enumerate(self._problem.ranges.tolist())
         ]
-        return vectors, self._factor.detach().numpy(), bias
+        return vectors, array_of(self._factor), bias
 
     def seen(self) -> npt.NDArray[np.bool_]:
         """Nodes of which anything is known: a link, another neighbour, a feature that is not zero."""
@@ -164,7 +193,7 @@ class LinkEncoder:
             rows = np.unique(relation.to) + relation.to_low
             found[rows] = True
         for low, x, _ in self._features:
-            found[low : low + len(x)] |= x.numpy().any(1)
+            found[low : low + len(x)] |= array_of(x).any(1)
         return found
 
     def _step(self, batch: LongArray) -> float:
@@ -178,28 +207,30 @@ class LinkEncoder:
         vectors = self._encode(hides)
         drawn = self._candidates(answers, low, high)
         place = answers - low if drawn is None else np.searchsorted(drawn.columns, answers)
-        there = slice(low, high) if drawn is None else torch.from_numpy(drawn.columns)
+        there = slice(low, high) if drawn is None else self._tensor(drawn.columns)
         bias_table = self._bias[self._bias_of[relation]]
         table, bias = vectors[there], bias_table[there]
-        kinds = torch.from_numpy(questions.relation[batch] // 2)
-        asked = vectors[torch.from_numpy(questions.given[batch])] * self._factor[kinds]
+        kinds = self._tensor(questions.relation[batch] // 2)
+        asked = vectors[self._tensor(questions.given[batch])] * self._factor[kinds]
         if drawn is not None and drawn.shift:
-            bias = bias + torch.from_numpy(drawn.drawn) * drawn.shift
-        loss = 0.0
+            bias = bias + self._tensor(drawn.drawn) * drawn.shift
+        loss, half = 0.0, self._half
+        half_table = table.detach().to(half)
         slopes = []
-        counts = torch.from_numpy(questions.counts[batch]).float()
+        counts = self._tensor(questions.counts[batch]).float()
         for start in range(0, len(batch), ROWS):
             part = slice(start, min(start + ROWS, len(batch)))
             mine = (rows >= part.start) & (rows < part.stop)
-            truth = Answers(torch.from_numpy(rows[mine] - start), torch.from_numpy(place[mine]), counts[part])
+            truth = Answers(self._tensor(rows[mine] - start), self._tensor(place[mine]), counts[part])
             with torch.no_grad():
-                scores = torch.addmm(bias, asked[part], table.t())
+                scores = torch.addmm(bias.to(half), asked[part].to(half), half_table.t())
                 value, slope = self._loss(scores, truth, drawn)
                 share = float(truth.counts.sum() / counts.sum())
                 loss += float(value) * share
                 slopes.append(slope.mul_(share))
         slope = torch.cat(slopes) if len(slopes) > 1 else slopes[0]
-        torch.autograd.backward([asked, table, bias], [slope @ table, slope.t() @ asked, slope.sum(0)])
+        by_asked, by_table = slope @ half_table, slope.t() @ asked.detach().to(half)
+        torch.autograd.backward([asked, table, bias], [by_asked.float(), by_table.float(), slope.float().sum(0)])
         for group, edges in hides.items():
             self.relations[group].matrix.show(edges)
         self._adam.step()
@@ -208,11 +239,14 @@ class LinkEncoder:
     def _loss(self, scores: Tensor, truth: Answers, drawn: Candidates | None) -> tuple[Tensor, Tensor]:
         if drawn is None or self.recipe.loss == "cross-entropy":
             return cross_entropy(scores, truth)
-        negative = torch.from_numpy(drawn.drawn).repeat(len(scores), 1)
+        negative = self._tensor(drawn.drawn).repeat(len(scores), 1)
         negative[truth.rows, truth.columns] = False
         if self.recipe.loss == "bpr":
             return bpr(scores, truth, negative)
         return contrastive(scores, truth, negative, self.recipe.gamma)
+
+    def _tensor(self, values: npt.NDArray[Any]) -> Tensor:
+        return on(self.device, values)
 
     def _candidates(self, answers: LongArray, low: int, high: int) -> Candidates | None:
         """What a batch is held against; None: all nodes that can be answers."""
@@ -226,7 +260,7 @@ class LinkEncoder:
         for group, relation in enumerate(self.relations):
             visible = relation.degree
             if group in hidden:
-                gone = torch.bincount(torch.from_numpy(relation.to)[hidden[group]], minlength=len(visible))
+                gone = torch.bincount(relation.receivers[hidden[group]], minlength=len(visible))
                 visible = visible - gone
             sums = aggregate(relation.matrix, relation.table)
             rows = slice(relation.to_low, relation.to_low + len(visible))
@@ -241,7 +275,7 @@ class LinkEncoder:
         for place, relation in enumerate(self.relations):
             edges = relation.edges_of(links)
             if len(edges):
-                found[place] = torch.from_numpy(edges)
+                found[place] = self._tensor(edges)
                 relation.matrix.hide(found[place])
         return found
 
@@ -251,4 +285,4 @@ class LinkEncoder:
         mine = np.isin(train.relation, np.flatnonzero(self._bias_of == index))
         _, answers = train.flat(np.flatnonzero(mine))
         start = np.log1p(np.bincount(answers, minlength=self._problem.nodes)).astype(np.float32)
-        return torch.from_numpy(start - start.mean())
+        return self._tensor(start - start.mean())

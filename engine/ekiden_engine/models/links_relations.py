@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ekiden_engine.kernels import EdgeMatrix
+from ekiden_engine.models.device import CPU, on
 from ekiden_engine.models.links_data import LinkProblem, LongArray
 
 SEPARATE = 8
@@ -25,7 +26,7 @@ class Relation:
 
     `matrix` [receivers, senders] has the edges as they are among the problem's links, from number `first` on. `to`
     int64 [E] is the receiving row of each, `degree` float32 [receivers]; `to_low` the first receiver in the common
-    numbering; `table` float32 [senders, d], the messages.
+    numbering; `table` float32 [senders, d], the messages; `receivers` is `to` on the device.
     """
 
     matrix: EdgeMatrix
@@ -34,6 +35,7 @@ class Relation:
     degree: Tensor
     to_low: int
     table: Tensor
+    receivers: Tensor
 
     def edges_of(self, links: LongArray) -> LongArray:
         """Those of `links` that are edges here, by their number here."""
@@ -41,17 +43,20 @@ class Relation:
 
     def sent(self) -> Tensor:
         """Edges that each message goes along, float32 [senders]."""
-        ones = torch.ones((len(self.degree), 1))
+        ones = torch.ones((len(self.degree), 1), device=self.degree.device)
         return (self.matrix.transpose @ ones)[:, 0]
 
 
-def make_relations(problem: LinkProblem, width: int, random: np.random.Generator) -> list[Relation]:
+def make_relations(
+    problem: LinkProblem, width: int, random: np.random.Generator, device: torch.device = CPU
+) -> list[Relation]:
     """Both directions of every edge type that has links, or of all together above `SEPARATE` edge types."""
     source, edge_type, dest = problem.links
     types = len(problem.edge_types) + len(problem.context)
     if types > SEPARATE:
         everyone = (0, problem.nodes)
-        return [_relation(*ends, 0, everyone, everyone, width, random) for ends in ((dest, source), (source, dest))]
+        ways = ((dest, source), (source, dest))
+        return [_relation(*ends, 0, everyone, everyone, width, random, device) for ends in ways]
     found = []
     for index in range(types):
         first, last = (int(x) for x in np.searchsorted(edge_type, [index, index + 1]))
@@ -59,21 +64,28 @@ def make_relations(problem: LinkProblem, width: int, random: np.random.Generator
             continue
         dest_range, source_range = (tuple(r) for r in problem.ranges[2 * index : 2 * index + 2].tolist())
         s, d = source[first:last], dest[first:last]
-        found.append(_relation(d, s, first, dest_range, source_range, width, random))
-        found.append(_relation(s, d, first, source_range, dest_range, width, random))
+        found.append(_relation(d, s, first, dest_range, source_range, width, random, device))
+        found.append(_relation(s, d, first, source_range, dest_range, width, random, device))
     return found
 
 
-def normal(random: np.random.Generator, shape: tuple[int, int]) -> Tensor:
+def normal(random: np.random.Generator, shape: tuple[int, int], device: torch.device) -> Tensor:
     """Entries to start from, of standard deviation `SPREAD`."""
-    return torch.from_numpy(random.standard_normal(shape, np.float32) * np.float32(SPREAD))
+    return on(device, random.standard_normal(shape, np.float32) * np.float32(SPREAD))
 
 
 def _relation(
-    to: LongArray, sent: LongArray, first: int, rows: Bounds, columns: Bounds, width: int, random: np.random.Generator
+    to: LongArray,
+    sent: LongArray,
+    first: int,
+    rows: Bounds,
+    columns: Bounds,
+    width: int,
+    random: np.random.Generator,
+    device: torch.device,
 ) -> Relation:
     to, sent = to - rows[0], sent - columns[0]
     shape = (rows[1] - rows[0], columns[1] - columns[0])
-    matrix = EdgeMatrix(to, sent, np.ones(len(to), np.float32), shape)
-    degree = torch.from_numpy(np.bincount(to, minlength=shape[0]).astype(np.float32))
-    return Relation(matrix, first, to, degree, rows[0], normal(random, (shape[1], width)))
+    matrix = EdgeMatrix(to, sent, np.ones(len(to), np.float32), shape, device)
+    degree = on(device, np.bincount(to, minlength=shape[0]).astype(np.float32))
+    return Relation(matrix, first, to, degree, rows[0], normal(random, (shape[1], width), device), on(device, to))

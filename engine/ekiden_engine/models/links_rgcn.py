@@ -13,15 +13,18 @@ Defaults were chosen on validation links carved from the training links of a rat
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import astuple, dataclass
 
 import numpy as np
 import torch
+from torch import Tensor
 
+from ekiden_engine.checkpoints import Checkpoints, State, checkpoints_of
 from ekiden_engine.errors import BadData
 from ekiden_engine.graph import EncodedGraph, Target
 from ekiden_engine.models.base import Curve, CurvePoint, Direction, Fit, FloatArray, Progress, Step
+from ekiden_engine.models.device import device_name, pick_device
 from ekiden_engine.models.links_blend import METRIC as BLEND_METRIC
 from ekiden_engine.models.links_blend import Asked, Block, Scorer, choose_weights, closed_forms
 from ekiden_engine.models.links_data import LinkProblem, LongArray, Validation, make_problem, relation_of
@@ -85,7 +88,8 @@ class LinkRgcn:
             settings.negatives or 0,
             0.2 if settings.regularization is None else settings.regularization,
         )
-        encoder = LinkEncoder(graph, problem, recipe, settings.seed)
+        device = pick_device()
+        encoder = LinkEncoder(graph, problem, recipe, settings.seed, device)
         candidates = int(np.diff(problem.ranges, axis=1).max(initial=1))
         affordable = min(max(VALIDATION_SCORES // candidates, FEWEST_QUESTIONS), MOST_QUESTIONS)
         validation = Validation(problem, affordable, settings.seed)
@@ -97,6 +101,7 @@ class LinkRgcn:
             hyperparameters=as_hyperparameters(settings),
             stopped=stopped or progress.stop_requested(),
             threads=threads,
+            device=device_name(device),
         )
 
 
@@ -105,24 +110,51 @@ def _train(
 ) -> tuple[Curve, bool]:
     """Train the encoder and leave it at its best epoch."""
     epochs, rate, patience = settings.epochs or EPOCHS, settings.lr or 0.005, settings.patience or 3
-    points: list[CurvePoint] = []
-    best, kept, started, stopped = 0, encoder.state(), time.perf_counter(), False
-    for epoch in range(1, epochs + 1):
+    checkpoints = checkpoints_of(progress)
+    points, best, kept = _resume(checkpoints.load(ENCODER), encoder)
+    step = Step("encoder", 0, resumed=len(points))
+    for point in points:
+        progress.epoch(step, epochs, METRIC, point)
+    if points:
+        progress.note(f"resumed after epoch {len(points)}/{epochs} of the encoder")
+    started, stopped = time.perf_counter() - (points[-1].seconds if points else 0.0), False
+    for epoch in range(len(points) + 1, epochs + 1):
+        if stopped or (points and settings.early_stop and len(points) - best >= patience):
+            break
         loss = encoder.epoch((rate * (1 - (epoch - 1) / epochs), rate * (1 - epoch / epochs)))
         if not np.isfinite(loss):
             break
         mrr = encoder.mrr(validation)
         points.append(CurvePoint(epoch, loss, mrr, time.perf_counter() - started))
-        progress.epoch(Step("encoder", 0), epochs, METRIC, points[-1])
+        progress.epoch(step, epochs, METRIC, points[-1])
         if best == 0 or mrr > points[best - 1].valid:
             best, kept = epoch, encoder.state()
         stopped = progress.stop_requested()
-        if stopped or (settings.early_stop and epoch - best >= patience):
-            break
+        if checkpoints.due():
+            _keep(checkpoints, encoder, points, best, kept)
+    if checkpoints.kept and not stopped:  # the closed forms that follow may take their time
+        _keep(checkpoints, encoder, points, best, kept)
     if best == 0:
         raise BadData("TRAINING_DIVERGED", f"the loss is no number: lower lr (it is {rate:g})")
     encoder.restore(kept)
     return Curve(settings.seed, METRIC, True, best, True, tuple(points)), stopped
+
+
+def _keep(
+    checkpoints: Checkpoints, encoder: LinkEncoder, points: Sequence[CurvePoint], best: int, kept: Sequence[Tensor]
+) -> None:
+    random, arrays = encoder.arrays(kept)
+    document = {"points": [astuple(p) for p in points], "best": best, "steps": encoder.steps_done, "random": random}
+    checkpoints.save(ENCODER, document, arrays)
+
+
+def _resume(state: State | None, encoder: LinkEncoder) -> tuple[list[CurvePoint], int, list[Tensor]]:
+    """The learning curve so far, the best epoch and its parameters; those of a new encoder without a state."""
+    if state is None:
+        return [], 0, encoder.state()
+    said = state.document
+    kept = encoder.resume(said["random"], said["steps"], state.arrays)
+    return [CurvePoint(*point) for point in said["points"]], said["best"], kept
 
 
 def _blended(

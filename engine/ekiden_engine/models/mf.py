@@ -13,4 +13,5 @@ from ekiden_engine.models.rgcn import Rgcn
 class MatrixFactorization(Rgcn):
     """`rgcn` without messages and features; the same hyperparameters."""
 
+    model: ClassVar[str] = "mf"
     relational: ClassVar[bool] = False

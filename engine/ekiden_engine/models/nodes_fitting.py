@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from ekiden_engine.errors import BadData
 from ekiden_engine.models.base import Curve, CurvePoint
+from ekiden_engine.models.device import CPU, half_of, on
 from ekiden_engine.models.label_losses import make_loss, metric_of
 from ekiden_engine.models.nodes_network import Design, Matrices, Network
 from ekiden_engine.models.nodes_problem import NodeProblem, RowArray
@@ -68,11 +70,13 @@ def fit_member(
     network = Network(problem, matrices, design, generator)
     parameters = network.parameters(recipe.decay)
     optimizer = Adam(parameters, recipe.lr)
-    rows, wanted = torch.from_numpy(train), torch.from_numpy(problem.values[train])
-    valid_rows, valid_wanted = torch.from_numpy(valid), torch.from_numpy(problem.values[valid])
-    share = torch.from_numpy(problem.values[train].mean(0))
+    device = matrices.device
+    network.half = half_of(device) if device.type == "cuda" else torch.float32
+    rows, wanted = on(device, train), on(device, problem.values[train])
+    valid_rows, valid_wanted = on(device, valid), on(device, problem.values[valid])
+    share = on(device, problem.values[train].mean(0))
     loss_of = make_loss(problem.kind, share, class_weights=recipe.class_weights)
-    consistency = Consistency(problem, train)
+    consistency = Consistency(problem, train, device)
     metric = metric_of(problem.kind, class_weights=recipe.class_weights)
     points: list[CurvePoint] = []
     best, best_epoch, kept = float("inf"), 0, [p.value.detach().clone() for p in parameters]
@@ -110,8 +114,26 @@ def fit_member(
         for copy, parameter in zip(kept, parameters, strict=True):
             parameter.value.copy_(copy)
             parameter.value.requires_grad_(False)
+    network.half = torch.float32
     curve = Curve(seed, metric.name, metric.higher_is_better, best_epoch, True, tuple(points))
     return Member(network, best, curve)
+
+
+def restore_member(
+    problem: NodeProblem,
+    matrices: Matrices,
+    design: Design,
+    seed: int,
+    kept: tuple[Sequence[npt.NDArray[Any]], float, Curve],
+) -> Member:
+    """The member that `fit_member` gave with the same arguments: its parameters, in order, its loss and its curve."""
+    values, loss, curve = kept
+    network = Network(problem, matrices, design, torch.Generator().manual_seed(seed))
+    with torch.no_grad():
+        for parameter, value in zip(network.parameters(0.0), values, strict=True):
+            parameter.value.copy_(on(matrices.device, value))
+            parameter.value.requires_grad_(False)
+    return Member(network, loss, curve)
 
 
 class Consistency:
@@ -123,12 +145,12 @@ class Consistency:
     After Laine and Aila 2017 ("Temporal ensembling"), and Feng et al. 2020 ("GRAND") for the sharpening.
     """
 
-    def __init__(self, problem: NodeProblem, train: RowArray) -> None:
+    def __init__(self, problem: NodeProblem, train: RowArray, device: torch.device = CPU) -> None:
         """`train`: rows whose labels are learnt from."""
         count = problem.counts[problem.target]
         rest = np.ones(count, np.bool_)
         rest[train] = False
-        self._rows = torch.from_numpy(np.flatnonzero(rest))
+        self._rows = on(device, np.flatnonzero(rest))
         usual = not (problem.regression or problem.multi_label or problem.bare[problem.target])
         self._weight = CONSISTENCY * len(self._rows) / count if usual else 0.0
         self._taught: Tensor | None = None
@@ -141,7 +163,7 @@ class Consistency:
     def __call__(self, said: Tensor, epoch: int) -> Tensor:
         """The loss of a training pass, a number; 0 in the first epoch."""
         if self._taught is None:
-            return torch.zeros(())
+            return torch.zeros((), device=said.device)
         distance = (_shares(said[self._rows]) - self._taught).square().sum(1).mean()
         return distance * (self._weight * min(1.0, epoch / RAMP))
 

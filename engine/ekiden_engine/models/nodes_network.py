@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 
 from ekiden_engine.kernels import EdgeMatrix, aggregate
+from ekiden_engine.models.device import CPU, generator_on, on
 from ekiden_engine.models.nodes_problem import NodeProblem, Relation
 from ekiden_engine.models.nodes_structure import RelationKey
 from ekiden_engine.models.optimizer import Parameter
@@ -58,10 +59,11 @@ Weights = Callable[[int, int], Tensor]
 
 
 class Matrices:
-    """The graph as sparse matrices: shared by all members, made when first needed."""
+    """The graph as sparse matrices on a device: shared by all members, made when first needed."""
 
-    def __init__(self, problem: NodeProblem) -> None:
+    def __init__(self, problem: NodeProblem, device: torch.device = CPU) -> None:
         """Nothing is computed yet."""
+        self.device = device
         self._problem = problem
         self._means: dict[RelationKey, EdgeMatrix] = {}
         self._whole: EdgeMatrix | None = None
@@ -73,7 +75,7 @@ class Matrices:
             degree = np.maximum(np.bincount(relation.rows, minlength=counts[relation.here]), 1)
             values = (1 / degree).astype(np.float32)[relation.rows]
             shape = (counts[relation.here], counts[relation.there])
-            self._means[relation.key] = EdgeMatrix(relation.rows, relation.columns, values, shape)
+            self._means[relation.key] = EdgeMatrix(relation.rows, relation.columns, values, shape, self.device)
         return self._means[relation.key]
 
     def whole(self) -> EdgeMatrix:
@@ -85,19 +87,21 @@ class Matrices:
             rows = np.concatenate([own, *(r.rows + offsets[r.here] for r in problem.relations)])
             columns = np.concatenate([own, *(r.columns + offsets[r.there] for r in problem.relations)])
             values = (1 / np.bincount(rows)).astype(np.float32)[rows]
-            self._whole = EdgeMatrix(rows, columns, values, (len(own), len(own)))
+            self._whole = EdgeMatrix(rows, columns, values, (len(own), len(own)), self.device)
         return self._whole
 
 
 class Network:
-    """The parameters of one member, and its forward pass."""
+    """The parameters of one member, and its forward pass. `half` is the type of the products with the features."""
 
     def __init__(self, problem: NodeProblem, matrices: Matrices, design: Design, generator: torch.Generator) -> None:
-        """Weights as by Glorot and Bengio 2010; the same generator gives the same network."""
+        """Weights as by Glorot and Bengio 2010; the same generator (of the CPU) gives the same network."""
         self.problem, self.design = problem, design
+        self.device = device = matrices.device
+        self.half = torch.float32
         self._matrices = matrices
-        self._generator = generator
-        self._x = [torch.from_numpy(x) for x in problem.x]
+        self._noise = generator if device.type == "cpu" else generator_on(device, generator.initial_seed())
+        self._x = [on(device, x) for x in problem.x]
         self.reach = reach(problem, design)
         width, outputs = design.width, problem.outputs
         types = range(len(problem.labels))
@@ -105,18 +109,20 @@ class Network:
         def weights(rows: int, columns: int) -> Tensor:
             bound = (6 / (rows + columns)) ** 0.5
             found: Tensor = (torch.rand(rows, columns, generator=generator) * 2 - 1) * bound
-            return found
+            return found.to(device)
 
         used = self.reach[0]
         self.project = {t: weights(x.shape[1], width) for t, x in zip(types, self._x, strict=True) if t in used}
-        self.shift = {t: torch.zeros(width) for t in types if t in used}
+        self.shift = {t: torch.zeros(width, device=device) for t in types if t in used}
         self.free = {
-            t: torch.randn(problem.counts[t], width, generator=generator) * FREE_STD
+            t: (torch.randn(problem.counts[t], width, generator=generator) * FREE_STD).to(device)
             for t in types
             if t in used and t in free_types(problem, everywhere=design.free)
         }
-        self.layers = [_Layer(problem, self.reach[level + 1], design, weights) for level in range(design.layers)]
-        self.out, self.out_shift = weights(width, outputs), torch.zeros(outputs)
+        self.layers = [
+            _Layer(problem, self.reach[level + 1], design, weights, device) for level in range(design.layers)
+        ]
+        self.out, self.out_shift = weights(width, outputs), torch.zeros(outputs, device=device)
 
     def parameters(self, decay: float) -> list[Parameter]:
         """Every tensor to train; `decay` is the L2 weight of what grows with the number of columns or nodes."""
@@ -139,7 +145,7 @@ class Network:
         """`h_0` to `h_layers`, each per node type that later ones need, float32 [n, width]."""
         first = {}
         for t, project in self.project.items():
-            value = self._dropped(self._x[t], dropout) @ project + self.shift[t]
+            value = self._product(self._dropped(self._x[t], dropout), project) + self.shift[t]
             if t in self.free:
                 value = value + self._rows_dropped(self.free[t], dropout)
             first[t] = value.relu()
@@ -162,20 +168,23 @@ class Network:
         return dict(zip(sorted(start), parts, strict=True))
 
     def _dropped(self, x: Tensor, share: float) -> Tensor:
-        return x * kept(x.shape, share, self._generator) if share else x
+        return x * kept(x.shape, share, self._noise, self.device) if share else x
+
+    def _product(self, x: Tensor, weights: Tensor) -> Tensor:
+        return x @ weights if self.half is torch.float32 else (x.to(self.half) @ weights.to(self.half)).float()
 
     def _rows_dropped(self, x: Tensor, share: float) -> Tensor:
         """Hide whole vectors: the network must also make sense of a node that has none."""
-        return x * kept((x.shape[0], 1), share, self._generator) if share else x
+        return x * kept((x.shape[0], 1), share, self._noise, self.device) if share else x
 
 
-def kept(shape: Sequence[int], share: float, generator: torch.Generator) -> Tensor:
+def kept(shape: Sequence[int], share: float, generator: torch.Generator, device: torch.device = CPU) -> Tensor:
     """A dropout mask: `share` (to the nearest 1/256) of it 0, the rest such that the mean is 1, float32.
 
     Eight entries are made of each random number: drawing one for each would take longer than the network.
     """
     count = math.prod(shape)
-    words = torch.randint(-(2**63), 2**63 - 1, (-(-count // 8),), generator=generator)
+    words = torch.randint(-(2**63), 2**63 - 1, (-(-count // 8),), generator=generator, device=device)
     hidden = round(share * 256)
     stays = words.view(torch.uint8)[:count].view(*shape) >= hidden
     return stays.float().mul_(256 / (256 - hidden))
@@ -184,12 +193,19 @@ def kept(shape: Sequence[int], share: float, generator: torch.Generator) -> Tens
 class _Layer:
     """One relational layer; `active`: the types whose nodes it computes."""
 
-    def __init__(self, problem: NodeProblem, active: frozenset[int], design: Design, weights: Weights) -> None:
+    def __init__(
+        self,
+        problem: NodeProblem,
+        active: frozenset[int],
+        design: Design,
+        weights: Weights,
+        device: torch.device,
+    ) -> None:
         width = design.width
         self.active = active
         self.relations = [relation for relation in problem.relations if relation.here in active]
         self.self_loop = weights(width, width) if design.self_loop else None
-        self.shift = torch.zeros(width)
+        self.shift = torch.zeros(width, device=device)
         count = len(self.relations)
         if design.bases and design.bases < count:
             self.bases: Tensor | None = torch.stack([weights(width, width) for _ in range(design.bases)])
@@ -197,7 +213,7 @@ class _Layer:
         else:
             self.bases = None
             each = [weights(width, width) for _ in range(count)]
-            self.mixing = torch.stack(each) if each else torch.zeros(0, width, width)
+            self.mixing = torch.stack(each) if each else torch.zeros(0, width, width, device=device)
 
     def parameters(self) -> list[tuple[Tensor, float]]:
         found = [(self.shift, 0.0), (self.mixing, 0.0 if self.bases is not None else 1.0)]

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ekiden_engine.graph import Target
 from ekiden_engine.models.base import FloatArray
+from ekiden_engine.models.device import array_of
 from ekiden_engine.models.nodes_network import Design, Network
 from ekiden_engine.models.nodes_predictor import NodeTablePredictor
 from ekiden_engine.models.nodes_problem import NodeProblem
@@ -29,7 +30,7 @@ def make_predictor(
 ) -> NodeTablePredictor:
     """The ensemble of `networks` as one predictor; its temperature is the best on the validation rows, if any."""
     parts = [_Outputs.of(network) for network in networks]
-    said = np.stack([part.said[problem.target].numpy() for part in parts])
+    said = np.stack([array_of(part.said[problem.target]) for part in parts])
     scale = _scale(problem, target, said)
     tensors: dict[str, npt.NDArray[Any]] = {
         "answers": scale.answers(said),
@@ -39,7 +40,7 @@ def make_predictor(
         "factor": problem.inputs[problem.target].factor,
     }
     for t, vectors in parts[0].embeddings.items():
-        tensors[f"embeddings.{problem.labels[t]}"] = vectors.numpy()
+        tensors[f"embeddings.{problem.labels[t]}"] = array_of(vectors)
     keep = _members_to_keep(problem, design, len(networks))
     tensors |= _weights(problem, networks[:keep])
     tensors |= _states(problem, design, parts[:keep])
@@ -145,8 +146,7 @@ def _weights(problem: NodeProblem, networks: Sequence[Network]) -> dict[str, npt
     t = problem.target
 
     def stacked(tensors: list[Tensor]) -> npt.NDArray[Any]:
-        found: npt.NDArray[Any] = torch.stack(tensors).detach().numpy()
-        return found
+        return array_of(torch.stack(tensors))
 
     found = {
         "project": stacked([n.project[t] for n in networks]),
@@ -169,7 +169,7 @@ def _states(problem: NodeProblem, design: Design, parts: Sequence[_Outputs]) -> 
     """What neighbours tell a new node, float16 [members, n, width or k]."""
 
     def halved(tensors: list[Tensor]) -> npt.NDArray[Any]:
-        values = torch.stack(tensors).numpy()
+        values = array_of(torch.stack(tensors))
         largest = np.finfo(np.float16).max
         found: npt.NDArray[Any] = np.clip(values, -largest, largest).astype(np.float16)
         return found

@@ -36,19 +36,27 @@ class Adam:
         self._parameters = parameters
         self._first = [torch.zeros_like(p.value) for p in parameters]
         self._second = [torch.zeros_like(p.value) for p in parameters]
-        self._steps = 0
+        self.steps = 0
+
+    def moments(self) -> dict[str, list[Tensor]]:
+        """The running means, per parameter."""
+        return {"first": self._first, "second": self._second}
+
+    def resume(self, steps: int, first: Sequence[Tensor], second: Sequence[Tensor]) -> None:
+        """Go on after so many steps, with what `moments` gave then."""
+        self.steps, self._first, self._second = steps, list(first), list(second)
 
     def step(self) -> None:
         """Move every parameter along its gradient, and forget the gradient."""
-        self._steps += 1
-        correct_first = 1 - BETAS[0] ** self._steps
-        correct_second = 1 - BETAS[1] ** self._steps
+        self.steps += 1
+        correct_first = 1 - BETAS[0] ** self.steps
+        correct_second = 1 - BETAS[1] ** self.steps
         with torch.no_grad():
             for parameter, first, second in zip(self._parameters, self._first, self._second, strict=True):
                 value = parameter.value
                 if value.grad is None:
                     continue
-                gradient = value.grad.addcmul_(value, torch.as_tensor(parameter.weight), value=2)
+                gradient = value.grad.addcmul_(value, torch.as_tensor(parameter.weight, device=value.device), value=2)
                 first.lerp_(gradient, 1 - BETAS[0])
                 second.mul_(BETAS[1]).addcmul_(gradient, gradient, value=1 - BETAS[1])
                 scale = second.sqrt().mul_(correct_second**-0.5).add_(EPSILON)

@@ -179,10 +179,12 @@ RGCN: Final = (
         kind=bool,
         auto=True,
     ),
-    Hyperparameter("num-bases", 0, "Matrices that those of the relations are mixed from; 0: each its own", 0, 64, int),
+    Hyperparameter(
+        "num-bases", 0, "Matrices that those of the relations are mixed from; 0: each its own; nodes only", 0, 64, int
+    ),
     Hyperparameter("use-self-loop", True, "Whether a layer passes a node's own vector on; nodes only", kind=bool),
     Hyperparameter(
-        "use-class-weight", False, "Every class weighs the same in training, however rare; nodes only", kind=bool
+        "use-class-weight", False, "Every class weighs the same in training, however rare; not for links", kind=bool
     ),
     Hyperparameter(
         "weight-decay",

@@ -90,6 +90,7 @@ class Limits(Strict):
 
 MAX_TARGETS = 8
 """Targets of one spec: each is a model of its own in the training job."""
+ITS_OWN_ANSWER = "is the target's own property: the model would be told the answer; remove it"
 
 
 class PipelineSpec(Strict):
@@ -117,6 +118,8 @@ class PipelineSpec(Strict):
             key = (feature.node or feature.edge, feature.property)
             if key in seen:
                 faults.append(Fault(path, f"describes the same property as features[{seen[key]}]; remove one of them"))
+            if any(feature.node and key == (target.node, target.property) for target in self.targets):
+                faults.append(Fault(path, ITS_OWN_ANSWER))
             seen.setdefault(key, index)
         if faults:
             raise DocumentError(faults)
@@ -182,7 +185,7 @@ def _edge_features(document: dict[Any, Any]) -> Iterator[Fault]:
             continue
         message = "the engine does not use edge features yet; remove it"
         if any(all(feature.get(key) == t.get(key) for key in ("edge", "property")) for t in targets):
-            message = "is the target's own property: the model would be told the answer; remove it"
+            message = ITS_OWN_ANSWER
         yield Fault(f"features[{index}].edge", message)
 
 

@@ -1,0 +1,98 @@
+"""Links: the likeliest ends of a link, and how likely a given link is."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import numpy as np
+
+from ekiden_engine.models.base import BoolArray, Direction, FloatArray, IndexArray
+from ekiden_engine.neighbours import TopIndex
+from ekiden_engine.serving_model import LinkTable, Served, ServedModel
+from ekiden_engine.serving_new_nodes import resolve
+from ekiden_engine.serving_payload import Payload
+from ekiden_engine.serving_results import check_results, item, ranked, status_of
+
+CHUNK: Final = 16_384
+"""Pairs whose vectors are held at a time."""
+DEFAULT_TOPK: Final = 1
+
+
+def likeliest_ends(model: ServedModel, served: Served, payload: Payload) -> list[dict[str, Any]]:
+    """The answer to `predict_tail` and `predict_head`: an entry per edge with its best candidates.
+
+    With the mask, what the graph links to the node is left out, and so is the node itself. A node that the model knows
+    nothing of stands at the mean of all: it gets what is likely for anyone.
+    """
+    tail = payload.mode == "predict_tail"
+    direction: Direction = "tail" if tail else "head"
+    source, _, dest = served.ends
+    label, other = (source, dest) if tail else (dest, source)
+    given = [end for edge in payload.edges or () if (end := edge.head if tail else edge.tail) is not None]
+    topk = payload.parameters.topk or DEFAULT_TOPK
+    check_results(len(given), topk)
+    nodes = resolve(model, label, given, served.target, inductive=False)
+    nodes.known(served.link_predictor.known(label, nodes.index))
+    excluded = None
+    if payload.parameters.mask:
+        table = model.linked(served.ends, direction)
+        excluded = [_linked(table, node, itself=label == other) for node in nodes.index.tolist()]
+    queries = served.link_predictor.queries(served.edge_type, direction, nodes.index)
+    found = candidates(model, served, direction).top(queries, topk, excluded)
+    answers = []
+    for position in range(len(given)):
+        rows = found.rows[position][found.rows[position] >= 0]
+        names = model.names(other, rows)
+        status = status_of(nodes.basis[position])
+        answers.append(
+            item(
+                ranked(names, found.scores[position].tolist(), status),
+                {"head" if tail else "tail": nodes.basis[position]},
+                nodes.ignored.get(position, 0),
+            )
+        )
+    return answers
+
+
+def candidates(model: ServedModel, served: Served, direction: Direction) -> TopIndex:
+    """The candidates of one end of a link, in index order."""
+    predictor, edge_type = served.link_predictor, served.edge_type
+    count = len(model.index(served.ends[0 if direction == "tail" else 2]))
+
+    def sample(size: int) -> FloatArray:
+        nodes = np.random.default_rng(0).integers(-1, count, size=size).astype(np.int32)
+        return predictor.queries(edge_type, direction, nodes)
+
+    def make() -> TopIndex:
+        return TopIndex(predictor.items(edge_type, direction), sample, f"{served.name} {direction}s")
+
+    return model.tops.get((served.position, edge_type, direction), make)
+
+
+def link_scores(model: ServedModel, served: Served, source: IndexArray, dest: IndexArray) -> FloatArray:
+    """How likely each link is, as its destination's score among all, float32 [m]; an unseen node stands at the mean."""
+    items = candidates(model, served, "tail").items
+    scores = np.empty(len(source), np.float32)
+    mean = None
+    for start in range(0, len(source), CHUNK):
+        part = slice(start, start + CHUNK)
+        queries = served.link_predictor.queries(served.edge_type, "tail", source[part])
+        chosen = items[dest[part]] if len(items) else np.zeros_like(queries)
+        unseen = dest[part] < 0
+        if unseen.any() and len(items):
+            mean = items.mean(0) if mean is None else mean
+            chosen[unseen] = mean
+        scores[part] = np.vecdot(queries, chosen)
+    return scores
+
+
+def known_ends(served: Served, source: IndexArray, dest: IndexArray) -> tuple[BoolArray, BoolArray]:
+    """Whether the model knows anything of each source and of each destination."""
+    predictor = served.link_predictor
+    return predictor.known(served.ends[0], source), predictor.known(served.ends[2], dest)
+
+
+def _linked(table: LinkTable | None, node: int, *, itself: bool) -> IndexArray:
+    """What the graph links to a node."""
+    rows = np.empty(0, np.int32) if table is None else table.of(node)
+    return np.append(rows, np.int32(node)) if itself and node >= 0 else rows
