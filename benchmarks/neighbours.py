@@ -25,7 +25,7 @@ SIZES = (200_000, 500_000)
 QUERIES, PASSES = 512, 5
 SINGLE = 64
 """Queries of a pass of single calls."""
-RATE_GOAL, RECALL_GOAL, BUILD_GOAL = 1_000.0, 0.95, 60.0
+RATE_GOAL, RATIO_GOAL, RECALL_GOAL, BUILD_GOAL = 500.0, 3.0, 0.95, 60.0
 
 
 def make_items(count: int, rng: np.random.Generator, centres: FloatArray) -> FloatArray:
@@ -67,9 +67,9 @@ def measure(count: int) -> list[Row]:
         Row(f"building the index, {of}", built, "s", BUILD_GOAL, "lower"),
     ]
     for each, asked in ((1, queries[:SINGLE]), (64, queries)):
-        name = f"index, {of}, {each} per call"
-        peer = {"exact": rate(exact, asked, each)}
-        rows.append(Row(name, rate(index, asked, each), "queries/s", RATE_GOAL, "higher", peer))
+        name, fast, slow = f"index, {of}, {each} per call", rate(index, asked, each), rate(exact, asked, each)
+        rows.append(Row(name, fast, "queries/s", RATE_GOAL, "higher", {"exact": slow}))
+        rows.append(Row(f"{name}, over exact", fast / slow, "", RATIO_GOAL, "higher"))
     return rows
 
 

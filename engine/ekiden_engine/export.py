@@ -34,7 +34,7 @@ from ekiden_engine.export_config import (
     check_spec,
     split_files,
 )
-from ekiden_engine.features.vectors_file import copy_vectors
+from ekiden_engine.features.vectors_file import copy_vectors, vectors_files
 from ekiden_engine.graph_stats import EdgeType, TypeStats, edge_text, stats_document
 from ekiden_engine.gremlin_csv import FROM, ID, LABEL, TO, GremlinFile, find_files
 from ekiden_engine.log import log
@@ -72,7 +72,7 @@ def export_graph(source: Path, target: Path, spec: PipelineSpec) -> GraphShape:
     DUPLICATE_ID, DANGLING_EDGE, UNKNOWN_LABEL, UNKNOWN_PROPERTY, TARGET_AS_FEATURE, NO_SPLIT_FILE, NO_VECTORS_FILE.
     """
     splits = split_files(spec)
-    files = find_files(source, exclude=splits)
+    files = find_files(source, exclude=[*splits, *vectors_files(spec).values()])
     vertex_files = [f for f in files if not f.is_edges]
     edge_files = [f for f in files if f.is_edges]
     log(f"found {len(vertex_files)} vertex files and {len(edge_files)} edge files")

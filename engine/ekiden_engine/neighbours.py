@@ -87,12 +87,13 @@ class ApproximateTop:
     """An inverted-file index over the items; answers that it cannot give come from `exact`."""
 
     def __init__(self, exact: ExactTop, sample: FloatArray) -> None:
-        """Build and calibrate on the queries in `sample` float32 [s, d].
+        """Build, with one thread, and calibrate on the queries in `sample` float32 [s, d].
 
         Raises `EngineError` MISSING_PACKAGE without faiss, POOR_RECALL if a quarter of the lists is not enough.
         """
         self.exact = exact
         self._faiss = _import_faiss()
+        self._faiss.omp_set_num_threads(1)
         items = exact.items
         square = np.vecdot(items, items)
         height = np.sqrt(np.maximum(square.max() - square, 0)).astype(np.float32)
@@ -133,6 +134,9 @@ class ApproximateTop:
         return found
 
     def _search(self, queries: FloatArray, k: int, probes: int) -> IndexArray:
+        # per thread of ours: requests run beside each other, and on a busy machine OpenMP's barriers cost more than a
+        # second core gains
+        self._faiss.omp_set_num_threads(1)
         tall = _taller(queries, np.zeros(len(queries), np.float32))
         _, rows = self._index.search(tall, k, params=self._faiss.SearchParametersIVF(nprobe=probes))
         return np.asarray(rows, np.int32)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any, Final
 
 import numpy as np
 
 from ekiden_engine.models.base import BoolArray, Direction, FloatArray, IndexArray
 from ekiden_engine.neighbours import TopIndex
+from ekiden_engine.serving_fold_in import folded_in, own_links
 from ekiden_engine.serving_model import LinkTable, Served, ServedModel
-from ekiden_engine.serving_new_nodes import resolve
+from ekiden_engine.serving_new_nodes import Basis, resolve
 from ekiden_engine.serving_payload import Payload
 from ekiden_engine.serving_results import check_results, item, ranked, status_of
 
@@ -21,8 +23,8 @@ DEFAULT_TOPK: Final = 1
 def likeliest_ends(model: ServedModel, served: Served, payload: Payload) -> list[dict[str, Any]]:
     """The answer to `predict_tail` and `predict_head`: an entry per edge with its best candidates.
 
-    With the mask, what the graph links to the node is left out, and so is the node itself. A node that the model knows
-    nothing of stands at the mean of all: it gets what is likely for anyone.
+    With the mask, what the graph or the request links to the node is left out, and so is the node itself. A node that
+    the model knows nothing of stands at the mean of all: it gets what is likely for anyone.
     """
     tail = payload.mode == "predict_tail"
     direction: Direction = "tail" if tail else "head"
@@ -31,13 +33,21 @@ def likeliest_ends(model: ServedModel, served: Served, payload: Payload) -> list
     given = [end for edge in payload.edges or () if (end := edge.head if tail else edge.tail) is not None]
     topk = payload.parameters.topk or DEFAULT_TOPK
     check_results(len(given), topk)
-    nodes = resolve(model, label, given, served.target, inductive=False)
+    nodes = resolve(model, label, given, served.target, inductive=True)
     nodes.known(served.link_predictor.known(label, nodes.index))
     excluded = None
     if payload.parameters.mask:
         table = model.linked(served.ends, direction)
         excluded = [_linked(table, node, itself=label == other) for node in nodes.index.tolist()]
     queries = served.link_predictor.queries(served.edge_type, direction, nodes.index)
+    for position, new in nodes.new.items():
+        query = folded_in(model, served, direction, new)
+        if query is None:
+            nodes.basis[position] = Basis.NOT_INDUCTIVE
+        else:
+            queries[position] = query
+        if excluded is not None:
+            excluded[position] = own_links(served, direction, new)
     found = candidates(model, served, direction).top(queries, topk, excluded)
     answers = []
     for position in range(len(given)):
@@ -55,18 +65,24 @@ def likeliest_ends(model: ServedModel, served: Served, payload: Payload) -> list
 
 
 def candidates(model: ServedModel, served: Served, direction: Direction) -> TopIndex:
-    """The candidates of one end of a link, in index order."""
-    predictor, edge_type = served.link_predictor, served.edge_type
-    count = len(model.index(served.ends[0 if direction == "tail" else 2]))
+    """The candidates of one end of a link, in index order. A knowledge graph has hundreds of relations, most of them
+    with the same candidates: those share one index."""
+    key = (served.position, served.edge_type, direction)
+    fresh: list[FloatArray] = []
+    if key not in model.contents:
+        fresh.append(_items(model, served, direction))
+        model.contents[key] = _fingerprint(fresh[0])
 
-    def sample(size: int) -> FloatArray:
-        nodes = np.random.default_rng(0).integers(-1, count, size=size).astype(np.int32)
-        return predictor.queries(edge_type, direction, nodes)
+    def typical(size: int) -> FloatArray:
+        count = len(model.index(served.ends[0 if direction == "tail" else 2]))
+        nodes = np.random.default_rng(0).integers(-1, max(1, count), size=size).astype(np.int32)
+        return served.link_predictor.queries(served.edge_type, direction, nodes)
 
     def make() -> TopIndex:
-        return TopIndex(predictor.items(edge_type, direction), sample, f"{served.name} {direction}s")
+        items = fresh[0] if fresh else _items(model, served, direction)
+        return TopIndex(items, typical, f"{served.name} {direction}s")
 
-    return model.tops.get((served.position, edge_type, direction), make)
+    return model.tops.get((served.position, model.contents[key]), make)
 
 
 def link_scores(model: ServedModel, served: Served, source: IndexArray, dest: IndexArray) -> FloatArray:
@@ -90,6 +106,15 @@ def known_ends(served: Served, source: IndexArray, dest: IndexArray) -> tuple[Bo
     """Whether the model knows anything of each source and of each destination."""
     predictor = served.link_predictor
     return predictor.known(served.ends[0], source), predictor.known(served.ends[2], dest)
+
+
+def _fingerprint(items: FloatArray) -> bytes:
+    return hashlib.blake2b(np.ascontiguousarray(items).data, digest_size=16, key=repr(items.shape).encode()).digest()
+
+
+def _items(model: ServedModel, served: Served, direction: Direction) -> FloatArray:
+    with model.making:  # predictors may keep the last ones
+        return served.link_predictor.items(served.edge_type, direction)
 
 
 def _linked(table: LinkTable | None, node: int, *, itself: bool) -> IndexArray:

@@ -87,13 +87,19 @@ class LinkTable:
 
 
 class ServedModel:
-    """See the module. Tables are made when they are first needed, once, and any thread may ask."""
+    """See the module. Tables are made when they are first needed, once, and any thread may ask.
+
+    `tops` are the indexes of candidates; `contents` says by target, edge type and direction which candidates are alike;
+    `making` is held while a predictor gives them.
+    """
 
     def __init__(self, model: LoadedModel) -> None:
         """Nothing is built yet but the ids of the node types that targets are about."""
         self.config = model.config
         self.features = model.features
         self.tops = TopCache()
+        self.contents: dict[tuple[int, int, Direction], bytes] = {}
+        self.making = threading.Lock()
         self._ids = model.ids
         self._links = model.links
         self._indexes: dict[str, IdIndex] = {}

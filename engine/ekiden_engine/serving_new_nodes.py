@@ -109,11 +109,11 @@ def _neighbours(
             ways[way] = _edge(model, label, neighbour)
         edge, outgoing = ways[way]
         row = model.index(edge[2 if outgoing else 0]).find(neighbour.node_id)
-        value = _value(neighbour, target) if edge == target.edge else None
+        values = _values(neighbour, target) if edge == target.edge else [None]
         if row < 0:
             ignored += 1
         else:
-            found.append(NewEdge(edge, outgoing, row, value))
+            found += [NewEdge(edge, outgoing, row, value) for value in values]
     return found, ignored
 
 
@@ -137,15 +137,19 @@ def _edge(model: ServedModel, label: str, neighbour: Neighbour) -> tuple[EdgeTyp
     )
 
 
-def _value(neighbour: Neighbour, target: Target) -> float | None:
-    """The target's own property of an edge; a class is its number."""
-    value = neighbour.value
-    if value is None:
-        return None
-    if target.is_classification:
-        if str(value) not in target.classes:
-            raise invalid(f"{neighbour.path}.value", f"{quoted(value)} is not a class of {target.name}")
-        return float(target.classes.index(str(value)))
-    if isinstance(value, str):
-        raise invalid(f"{neighbour.path}.value", f"{target.name} is a number, not {quoted(value)}")
-    return float(value)
+def _values(neighbour: Neighbour, target: Target) -> list[float | None]:
+    """The target's own property of an edge; a class is its number. An edge of several classes stands for as many."""
+    value, path = neighbour.value, f"{neighbour.path}.value"
+    if value is None or value == ():
+        return [None]
+    if not target.is_classification:
+        if isinstance(value, str | tuple):
+            raise invalid(path, f"{target.name} is a number, not {quoted(value)}")
+        return [float(value)]
+    given = value if isinstance(value, tuple) else (str(value),)
+    for name in given:
+        if name not in target.classes:
+            raise invalid(path, f"{quoted(name)} is not a class of {target.name}")
+    if len(given) > 1 and not target.multi_label:
+        raise invalid(path, f"{target.name} is one class, not {len(given)}")
+    return [float(target.classes.index(name)) for name in given]

@@ -6,10 +6,9 @@ A node may be given by its id, or described: by properties and neighbours, for o
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, TypeAlias, cast
 
 from ekiden_engine.errors import quoted
 from ekiden_engine.features.rows import PropertyValue
@@ -19,23 +18,26 @@ from ekiden_engine.serving_errors import BadRequest, invalid
 MAX_ITEMS: Final = 10_000
 """Nodes or edges of one request; more are a batch for CSV or Arrow."""
 MAX_TOPK: Final = 10_000
+LARGEST: Final = 1e300
 MAX_NEIGHBOURS: Final = 20_000
 """Of all new nodes of one request."""
 MODES: Final = ("predict_tail", "predict_head", "embed_knn")
 MASK, NO_MASK = "mask", (None, "null", "none", "")
 PARAMETERS: Final = "data.globalParameters"
 
+Value: TypeAlias = float | str | tuple[str, ...] | None
+
 
 @dataclass(frozen=True, slots=True)
 class Neighbour:
     """A neighbour of a new node: `outgoing` tells whether the new node is the source, None if it was not said;
-    `value` is the edge's own property."""
+    `value` is the edge's own property, several classes in a tuple."""
 
     path: str
     node_id: str
     edge_type: str | EdgeType
     outgoing: bool | None
-    value: float | str | None
+    value: Value
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,16 +256,24 @@ def _neighbours(given: Any, path: str) -> tuple[Neighbour, ...]:
         at = f"{path}[{number}]"
         if not isinstance(item, dict):
             raise invalid(at, 'expected an object like {"edgeType": …, "nodeId": …}')
-        direction, value = item.get("direction"), item.get("value")
+        direction = item.get("direction")
         if direction not in (None, "out", "in"):
             raise invalid(f"{at}.direction", f"expected out or in, not {quoted(direction)}")
-        if value is not None and not isinstance(value, str) and not _is_number(value):
-            raise invalid(f"{at}.value", "expected a number or a class")
         outgoing = None if direction is None else direction == "out"
         edge_type = _edge_type(item.get("edgeType"), f"{at}.edgeType")
+        value = _value(item.get("value"), f"{at}.value")
         found.append(Neighbour(at, _id(item.get("nodeId"), f"{at}.nodeId"), edge_type, outgoing, value))
     return tuple(found)
 
 
+def _value(given: Any, path: str) -> Value:
+    if given is None or isinstance(given, str) or _is_number(given):
+        return cast(Value, given)
+    if isinstance(given, list) and all(isinstance(part, str) for part in given):
+        return tuple(given)
+    raise invalid(path, "expected a number, a class or a list of classes")
+
+
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    # a comparison, for a whole number of any length is no float; false for NaN and infinities
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= LARGEST

@@ -20,10 +20,11 @@ def named_target(model: ServedModel, attributes: str) -> tuple[Served, ...]:
 
     Raises `BadRequest` UNKNOWN_TARGET.
     """
-    _, found, rest = attributes.partition("target=")
-    wanted = rest.partition(";")[0].strip()
-    if not found:
+    given = [part.strip() for part in attributes.split(";")]
+    named = [part.removeprefix("target=").strip() for part in given if part.startswith("target=")]
+    if not named:
         return model.served
+    wanted = named[0]
     # positions first: names are free text, and a name of digits can still be reached by its position
     chosen = [s for s in model.served if wanted == str(s.position)]
     for name in (wanted, unquote(wanted)):

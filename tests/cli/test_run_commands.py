@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 from typer.testing import Result
 
 from tests.cli.conftest import BUCKET
-from tests.cli.fake_api import BEGAN, FakeApi, at, failure, success
+from tests.cli.fake_api import BEGAN, EVALUATION, FakeApi, at, failure, success
 
 pytestmark = pytest.mark.enable_socket
 Ekiden = Callable[..., Result]
@@ -84,6 +85,18 @@ def test_run_with_watch_follows_to_the_evaluation(ekiden: Ekiden, cloud: Path, a
     assert ["user", "and", "item", "biases", "0.9891", "0.7800", "0.2600"] in table
     assert any(row[:1] == ["report"] for row in table)
     assert "ekiden score --endpoint movielens" in done.stderr
+
+
+def test_who_predicts_of_nodes_is_not_told_to_score_pairs(ekiden: Ekiden, cloud: Path, api: FakeApi) -> None:
+    api.runs[RUN] = views = success(RUN)
+    evaluation: dict[str, Any] = copy.deepcopy(EVALUATION)
+    evaluation["targets"][0]["target"] = {"name": "paper.topic", "task": "node_classification"}
+    views[-1] = {**views[-1], "evaluation": evaluation}
+
+    done = ekiden("watch", RUN)
+
+    assert done.exit_code == 0, done.stderr
+    assert "ekiden score" not in done.stderr
 
 
 def test_a_failed_run_ends_with_stage_code_message_and_log(

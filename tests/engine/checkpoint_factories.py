@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -131,15 +132,16 @@ def start_job(root: MlRoot) -> subprocess.Popen[str]:
     )
 
 
-def interrupt(root: MlRoot, number: signal.Signals, state: str) -> tuple[int, str]:
-    """Start the job, and send it the signal once its state `state` has been saved twice; exit code and log."""
+def interrupt(root: MlRoot, number: signal.Signals, state: str, times: int = 2) -> tuple[int, str]:
+    """Start the job, and send it the signal once its state `state` was seen to be new so often; exit code and log."""
     job = start_job(root)
     try:
         seen: set[int] = set()
         deadline = time.monotonic() + 60
-        while len(seen) < 2 and job.poll() is None and time.monotonic() < deadline:
+        while len(seen) < times and job.poll() is None and time.monotonic() < deadline:
             for path in root.checkpoints.glob(f"*/target-0/{state}.safetensors"):
-                seen.add(path.stat().st_ino)
+                with contextlib.suppress(FileNotFoundError):
+                    seen.add(path.stat().st_mtime_ns)
             time.sleep(0.001)
         assert job.poll() is None, job.communicate()[0]
         job.send_signal(number)

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from ekiden.contracts.tasks import Task
 from ekiden_engine.features import FeatureBook
-from ekiden_engine.graph import EdgeSet, EncodedGraph, NodeSet, Split, Target
+from ekiden_engine.graph import EdgeSet, EdgeType, EncodedGraph, Labels, NodeSet, Split, Target
 from ekiden_engine.graph_files import FEATURES_FILE
 from ekiden_engine.mlroot import MlRoot
 from ekiden_engine.models import make_trainer
@@ -26,10 +27,12 @@ class Recorder:
 
     def __init__(self, stop_after: int | None = None) -> None:
         self.epochs: list[tuple[Step, CurvePoint]] = []
+        self.metrics: set[str] = set()
         self.notes: list[str] = []
         self._stop_after = stop_after
 
-    def epoch(self, step: Step, epochs: int, point: CurvePoint) -> None:
+    def epoch(self, step: Step, epochs: int, metric: str, point: CurvePoint) -> None:
+        self.metrics.add(metric)
         self.epochs.append((step, point))
 
     def note(self, message: str) -> None:
@@ -42,46 +45,71 @@ class Recorder:
 def fit(graph: EncodedGraph, model: str = "rgcn", progress: Recorder | None = None, **changes: str) -> Fit:
     """Train on the graph's first target; keyword `num_epochs="3"` is hyperparameter `num-epochs`."""
     given = {**QUICK, **{name.replace("_", "-"): value for name, value in changes.items()}}
-    return make_trainer(model, given).fit(graph, graph.targets[0], progress or Recorder())
+    target = graph.targets[0]
+    return make_trainer(model, target.task, given).fit(graph, target, progress or Recorder())
 
 
-def predict(fitted: Fit, graph: EncodedGraph, split: Split | None = None) -> np.ndarray:
+def edges_of(graph: EncodedGraph, split: Split | None = None) -> tuple[Any, Any, Any]:
+    """Source, destination and label of all edges of the first target, or of those in a split."""
+    target = graph.targets[0]
+    assert target.edge is not None
+    edges, labels = graph.edge(target.edge), graph.labels(target)
+    assert labels.values is not None
+    rows = np.arange(len(edges)) if split is None else labels.rows(split)
+    return edges.source[rows], edges.dest[rows], labels.values[rows]
+
+
+def predict(fitted: Fit, graph: EncodedGraph, split: Split | None = None) -> Any:
     """Predictions of all target edges, or those of a split."""
-    edges = graph.edge(graph.targets[0].edge)
-    rows = np.arange(len(edges)) if split is None else edges.rows(split)
-    return fitted.predictor.predict(edges.source[rows], edges.dest[rows])
+    predictor: Any = fitted.predictor
+    return predictor.predict(*edges_of(graph, split)[:2])
 
 
-def rmse(predicted: np.ndarray, graph: EncodedGraph, split: Split = Split.TEST) -> float:
+def rmse(predicted: Any, graph: EncodedGraph, split: Split = Split.TEST) -> float:
     """RMSE over a split of the first target."""
-    edges = graph.edge(graph.targets[0].edge)
-    assert edges.label is not None
-    return float(np.sqrt(np.mean((predicted - edges.label[edges.rows(split)]) ** 2)))
+    return float(np.sqrt(np.mean((predicted - edges_of(graph, split)[2]) ** 2)))
+
+
+def accuracy(predicted: Any, graph: EncodedGraph, split: Split = Split.TEST) -> float:
+    """Share of the edges of a split whose most likely class is theirs."""
+    return float((predicted.argmax(1) == edges_of(graph, split)[2]).mean())
+
+
+def with_labels(graph: EncodedGraph, values: Any, split: Any = None) -> EncodedGraph:
+    """The graph with other labels, and another split, on the edges of its first target, the first edge type."""
+    edges, labels = graph.edges[0], graph.edges[0].labels[0]
+    new = Labels(0, labels.split if split is None else np.asarray(split, np.uint8), values)
+    changed = EdgeSet(
+        *edges.edge_type, edges.source, edges.dest, edges.features, edges.feature_names, (new, *edges.labels[1:])
+    )
+    return EncodedGraph(graph.nodes, (changed, *graph.edges[1:]), graph.targets)
 
 
 def make_graph(
     nodes: Mapping[str, int],
-    edges: Mapping[tuple[str, str, str], tuple[list[int], list[int]]],
-    label: list[float],
-    split: list[int] | None = None,
+    edges: Mapping[EdgeType, tuple[Any, Any]],
+    label: Any,
+    split: Any = None,
     features: Mapping[str, Any] | None = None,
+    *,
+    classes: int = 0,
 ) -> EncodedGraph:
-    """A graph in which the first edge type is the target, labelled with `label`; no features unless given."""
+    """A graph in which the first edge type is the target, labelled with `label`: numbers, or with `classes` indices [E]
+    or 0/1 [E, classes]; no features unless given."""
     target = next(iter(edges))
-    sets = []
-    for edge_type, (source, dest) in edges.items():
-        mine = edge_type == target
-        sets.append(
-            EdgeSet(
-                *edge_type,
-                source=np.array(source, np.int32),
-                dest=np.array(dest, np.int32),
-                split=np.array(split if split is not None else [0] * len(source), np.uint8)
-                if mine
-                else np.full(len(source), Split.NONE, np.uint8),
-                label=np.array(label, np.float32) if mine else None,
-            )
+    values = np.asarray(label)
+    several = values.ndim == 2
+    values = values.astype(np.uint8 if several else np.int32 if classes else np.float32)
+    parts = np.zeros(len(values), np.uint8) if split is None else np.asarray(split, np.uint8)
+    sets = [
+        EdgeSet(
+            *edge_type,
+            source=np.array(source, np.int32),
+            dest=np.array(dest, np.int32),
+            labels=(Labels(0, parts, values),) if edge_type == target else (),
         )
+        for edge_type, (source, dest) in edges.items()
+    ]
     given = {name: np.array(x, np.float32) for name, x in (features or {}).items()}
     return EncodedGraph(
         nodes=tuple(
@@ -95,7 +123,15 @@ def make_graph(
         ),
         edges=tuple(sets),
         targets=(
-            Target(edge=target, property="rating", type="regression", label_min=min(label), label_max=max(label)),
+            Target(
+                task=Task.EDGE_CLASSIFICATION if classes else Task.EDGE_REGRESSION,
+                edge=target,
+                property="rating",
+                classes=tuple(f"c{i}" for i in range(classes)),
+                multi_label=several,
+                label_min=None if classes else float(np.nanmin(values)),
+                label_max=None if classes else float(np.nanmax(values)),
+            ),
         ),
     )
 

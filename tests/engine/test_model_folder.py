@@ -15,6 +15,7 @@ import pytest
 from ekiden_engine.errors import BadData
 from ekiden_engine.manifest import write_manifest
 from ekiden_engine.model_folder import CONFIG_FILE, ModelConfig, load_model
+from ekiden_engine.models.dot import ENDS_FILE
 from tests.engine.serving_factories import (
     KNOWS,
     LIKES,
@@ -104,7 +105,7 @@ def test_a_file_that_the_manifest_does_not_vouch_for_is_not_read(folder: Path, n
 
 
 def test_a_file_that_was_changed_is_refused(folder: Path) -> None:
-    path = folder / "targets" / "0" / "ends.json"
+    path = folder / "targets" / "0" / ENDS_FILE
     path.write_text(path.read_text().replace("user", "abcd"))
     assert "does not have the SHA-256" in refusal(folder)
 

@@ -26,7 +26,7 @@ def make_predictor(sources: int = 3, dests: int = 4, width: int = 2, seed: int =
         bias[count - 1] = bias[count]
         return Side(vectors, bias, seen)
 
-    return DotPredictor(side(sources), side(dests), mean=0.25, low=-3.0, high=3.0)
+    return DotPredictor(("user", "movie"), side(sources), side(dests), mean=0.25, low=-3.0, high=3.0)
 
 
 def test_a_pair_is_scored_by_biases_and_a_dot_product_within_the_label_range() -> None:
@@ -68,7 +68,7 @@ def test_no_pairs_give_no_scores_and_a_side_without_nodes_knows_none() -> None:
     model = make_predictor()
     assert model.predict(np.empty(0, np.int32), np.empty(0, np.int32)).shape == (0,)
     empty = Side(np.zeros((1, 2), np.float32), np.zeros(1, np.float32), np.zeros(0, np.bool_))
-    nobody = DotPredictor(empty, empty, 0.5, 0, 1)
+    nobody = DotPredictor(("user", "movie"), empty, empty, 0.5, 0, 1)
     assert nobody.predict(np.array([-1], np.int32), np.array([-1], np.int32)).tolist() == [0.5]
 
 
@@ -78,7 +78,7 @@ def test_a_saved_model_comes_back_with_the_same_scores(tmp_path: Path) -> None:
     again = DotPredictor.load(tmp_path)
     source, dest = np.array([0, 1, -1], np.int32), np.array([3, 2, 1], np.int32)
     assert np.array_equal(again.predict(source, dest), model.predict(source, dest))
-    assert again.counts == (3, 4)
+    assert again.counts() == {"user": 3, "movie": 4}
 
 
 def test_a_file_that_is_none_or_contradicts_itself_is_refused(tmp_path: Path) -> None:

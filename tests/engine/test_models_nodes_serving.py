@@ -93,7 +93,9 @@ def test_layers_alone_answer_for_a_node_told_again_to_the_last_digits() -> None:
     graph = make_communities()
     fit = fit_nodes(graph, LAYERS, seeds=2)
     new = predictor_of(fit).predict_new([as_new(graph, node) for node in range(240)])
-    np.testing.assert_allclose(new, all_answers(fit, graph), atol=0.01)  # states are kept in half precision
+    # But for those that are told their own label: a new node has none. States are kept in half precision.
+    others = labels_of(graph).split != Split.TRAIN
+    np.testing.assert_allclose(new[others], all_answers(fit, graph)[others], atol=0.01)
 
 
 @pytest.mark.parametrize("bare_items", [False, True])

@@ -9,39 +9,37 @@ import numpy as np
 import pytest
 
 from ekiden_engine.errors import BadData
-from ekiden_engine.graph import EncodedGraph, Split
-from ekiden_engine.models.dot import DotPredictor
+from ekiden_engine.graph import EncodedGraph, Labels, Split
+from ekiden_engine.models.baselines import BiasBaseline
+from ekiden_engine.models.edges_predictor import EdgeTables
 from tests.engine.factories import EDGE, make_encoded_graph
-from tests.engine.model_factories import Recorder, fit, make_graph, predict, rmse
+from tests.engine.model_factories import Recorder, edges_of, fit, make_graph, predict, rmse, with_labels
 
 RATED = ("user", "rated", "movie")
 
 
-def with_labels(graph: EncodedGraph, split: Split, value: float) -> EncodedGraph:
+def with_constant(graph: EncodedGraph, split: Split, value: float) -> EncodedGraph:
     """The graph with the labels of a split replaced."""
-    edges = graph.edges[0]
-    assert edges.label is not None
-    label = edges.label.copy()
-    label[edges.rows(split)] = value
-    return replace(graph, edges=(replace(edges, label=label), *graph.edges[1:]))
+    labels = graph.edges[0].labels[0]
+    assert labels.values is not None
+    values = labels.values.copy()
+    values[labels.rows(split)] = value
+    return with_labels(graph, values)
 
 
 def test_it_beats_both_baselines_on_a_graph_that_can_be_learnt() -> None:
     # GIVEN ratings made of biases and taste times kind, where taste and kind are features
-    from ekiden_engine.evaluation import evaluate
-
     graph = make_encoded_graph(users=150, movies=120, edges=6000)
+    source, dest, label = edges_of(graph, Split.TRAIN)
+    biases = BiasBaseline.fit(source, dest, label, (150, 120))
 
     # WHEN
     fitted = fit(graph, num_hidden="8", num_epochs="40", seeds="2", regularization_coef="auto")
 
     # THEN
-    found = evaluate(graph, graph.targets[0], fitted.predictor)
-    errors = {name: m.rmse for name, m in found.baselines.items()}
-    assert found.metrics.rmse is not None
-    assert errors["user_item_bias"] is not None
-    assert errors["global_mean"] is not None
-    assert found.metrics.rmse < 0.85 * errors["user_item_bias"] < errors["global_mean"]
+    error = rmse(predict(fitted, graph, Split.TEST), graph)
+    bias_error = rmse(biases.predict(*edges_of(graph, Split.TEST)[:2]), graph)
+    assert error < 0.85 * bias_error < rmse(label.mean(), graph)
 
 
 @pytest.mark.parametrize("model", ["rgcn", "mf"])
@@ -57,12 +55,11 @@ def test_test_labels_change_nothing(carved: bool) -> None:
     # GIVEN two graphs that differ in the labels of the test edges only
     graph = make_encoded_graph()
     if carved:  # no validation edges: each member sets some training edges aside
-        edges = graph.edges[0]
-        split = np.where(edges.split == Split.VALID, Split.TRAIN, edges.split).astype(np.uint8)
-        graph = replace(graph, edges=(replace(edges, split=split),))
+        labels = graph.edges[0].labels[0]
+        graph = with_labels(graph, labels.values, np.where(labels.split == Split.VALID, Split.TRAIN, labels.split))
 
     # THEN the models are the same
-    other = with_labels(graph, Split.TEST, 99.0)
+    other = with_constant(graph, Split.TEST, 99.0)
     assert np.array_equal(predict(fit(graph), graph), predict(fit(other), other))
 
 
@@ -75,9 +72,7 @@ def test_edges_without_label_are_no_training_edges() -> None:
 
 def test_predictions_stay_within_the_range_of_the_training_labels() -> None:
     graph = make_encoded_graph(label_scale=100.0)
-    edges = graph.edges[0]
-    assert edges.label is not None
-    known = edges.label[edges.rows(Split.TRAIN)]
+    known = edges_of(graph, Split.TRAIN)[2]
     found = predict(fit(graph, lr="0.3"), graph)
     assert known.min() <= found.min() <= found.max() <= known.max()
 
@@ -116,24 +111,17 @@ def test_features_tell_about_a_node_that_has_no_rating() -> None:
     graph = make_encoded_graph(users=60, movies=30, edges=1500)
     edges, kinds = graph.edges[0], graph.nodes[1].features.copy()
     kinds[:2] = 2.0
-    keep = edges.dest != 0
-    assert edges.label is not None
+    keep, labels = edges.dest != 0, edges.labels[0]
+    assert labels.values is not None
+    kept = Labels(0, labels.split[keep], labels.values[keep])
     graph = replace(
         graph,
         nodes=(graph.nodes[0], replace(graph.nodes[1], features=kinds)),
-        edges=(
-            replace(
-                edges,
-                source=edges.source[keep],
-                dest=edges.dest[keep],
-                split=edges.split[keep],
-                label=edges.label[keep],
-            ),
-        ),
+        edges=(replace(edges, source=edges.source[keep], dest=edges.dest[keep], labels=(kept,)),),
     )
 
     # WHEN
-    predictor = fit(graph, num_epochs="30").predictor
+    predictor: Any = fit(graph, num_epochs="30").predictor
 
     # THEN it is scored, and users differ in what they get for it
     users, cold = np.arange(60, dtype=np.int32), np.zeros(60, np.int32)
@@ -177,7 +165,7 @@ def test_no_training_edge_is_an_error_that_says_where_to_look() -> None:
 def test_the_epoch_that_is_best_on_validation_edges_is_kept_and_patience_ends_the_training() -> None:
     fitted = fit(make_encoded_graph(), num_epochs="200", lr="0.05", window_for_early_stop="3")
     (curve,) = fitted.curves
-    errors = [point.valid_rmse for point in curve.points]
+    errors = [point.valid for point in curve.points]
     assert len(errors) < 200
     assert curve.best_epoch == int(np.argmin(errors)) + 1 == len(errors) - 3
 
@@ -201,7 +189,7 @@ def test_auto_tries_stronger_regularisation_and_says_what_it_took() -> None:
     taken = float(fitted.hyperparameters["regularization-coef"])
     assert progress.notes[0].startswith("regularization strength 3: valid rmse")
     assert progress.notes[-1] == f"regularization strength {taken:g} it is; that model is member 1/2"
-    assert {c.regularization for c in fitted.curves if c.kept} == {taken}
+    assert {c.settings["regularization-coef"] for c in fitted.curves if c.kept} == {taken}
     assert sum(c.kept for c in fitted.curves) == 2
     # AND members are numbered as people count them; what the search trains has words of its own
     words = list(dict.fromkeys(step.words for step, _ in progress.epochs))
@@ -230,12 +218,8 @@ def test_the_ensemble_predicts_the_mean_of_its_members() -> None:
 
 def test_a_learning_rate_that_explodes_is_reported_as_such() -> None:
     graph = make_encoded_graph()
-    edges = graph.edges[0]
-    assert edges.label is not None
-    broken = edges.label.copy()
-    broken[edges.rows(Split.VALID)] = np.inf
     with pytest.raises(BadData, match="lower lr") as caught:
-        fit(replace(graph, edges=(replace(edges, label=broken),)))
+        fit(with_constant(graph, Split.VALID, np.inf))
     assert caught.value.code == "TRAINING_DIVERGED"
 
 
@@ -246,5 +230,5 @@ def test_matrix_factorisation_sees_neither_features_nor_other_edges() -> None:
         nodes=tuple(replace(n, features=np.zeros((len(n), 0), np.float32), feature_names=()) for n in graph.nodes),
     )
     assert np.array_equal(predict(fit(graph, "mf"), graph), predict(fit(blank, "mf"), blank))
-    assert isinstance(fit(graph, "mf").predictor, DotPredictor)
+    assert isinstance(fit(graph, "mf").predictor, EdgeTables)
     assert graph.targets[0].edge == EDGE

@@ -21,9 +21,12 @@ from ekiden_engine.cli import run_command
 from ekiden_engine.errors import BadData, Temporary
 from ekiden_engine.manifest import write_manifest
 from ekiden_engine.mlroot import MlRoot
+from ekiden_engine.model_folder import load_model
 from ekiden_engine.serve import MAX_BODY, ModelServer, _port
+from ekiden_engine.serving_model import ServedModel
 from ekiden_engine.serving_routing import HEADER
 from tests.engine import serving_factories
+from tests.engine.model_factories import make_train_job
 from tests.engine.test_serve_formats import make_model
 
 PAIR = serving_factories.body([{"headNodeId": "u1", "tailNodeId": "m2"}], edgeType="rated", property="rating")
@@ -209,6 +212,20 @@ def test_the_command_serves_a_model_until_sigterm(tmp_path: Path) -> None:
         process.kill()
     assert process.returncode == 0
     assert "finishing calls in flight" in rest
+
+
+def test_what_a_training_job_leaves_is_served(tmp_path: Path) -> None:
+    root = make_train_job(tmp_path)
+    assert run_command("train", root) == 0
+    with ModelServer(ServedModel(load_model(root.model)), "127.0.0.1", 0) as server:
+        status, lines = call(server.port, "POST", "/invocations", b"u1,m1\nu1,nobody\n")
+        assert (status, [line.split(b",")[1] for line in lines.split()]) == (200, [b"scored", b"fallback_target"])
+        new = {"neighbours": [{"edgeType": "rated", "nodeId": "m1", "value": 5}]}
+        request = serving_factories.body([{"headNode": new, "tailNodeId": "m2"}], property="rating")
+        status, body = call(server.port, "POST", "/invocations", request, "application/json")
+        (entry,) = json.loads(body)["output"]["edges"]
+        assert (status, entry["mlResults"][0]["status"]) == (200, "inductive")
+        assert 1 <= entry["mlResults"][0]["inferredValue"] <= 5
 
 
 def test_a_tampered_model_is_not_served(tmp_path: Path) -> None:

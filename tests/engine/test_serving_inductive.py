@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from ekiden_engine.graph import EncodedGraph, Split
 from ekiden_engine.manifest import write_manifest
 from ekiden_engine.model_folder import load_model, save_model
 from ekiden_engine.models import make_trainer
+from ekiden_engine.models.base import NewNode
 from ekiden_engine.serving_errors import BadRequest
 from ekiden_engine.serving_model import ServedModel
 from tests.engine.nodes_factories import BOUGHT, LAYERS, Watcher, fit_nodes, labels_of, make_shoppers
@@ -127,7 +129,8 @@ def test_old_and_new_nodes_may_be_mixed_in_one_request() -> None:
         ({"neighbours": [{"nodeId": "alien"}]}, "INVALID_PAYLOAD", "neighbours[0].edgeType: expected a relation"),
         ({"neighbours": [{"edgeType": "rated"}]}, "INVALID_PAYLOAD", "neighbours[0].nodeId"),
         ({"neighbours": [{**RATED_ALIEN, "direction": "up"}]}, "INVALID_PAYLOAD", "direction: expected out or in"),
-        ({"neighbours": [{**RATED_ALIEN, "value": []}]}, "INVALID_PAYLOAD", "value: expected a number or a class"),
+        ({"neighbours": [{**RATED_ALIEN, "value": {}}]}, "INVALID_PAYLOAD", "value: expected a number, a class or"),
+        ({"neighbours": [{**RATED_ALIEN, "value": ["a"]}]}, "INVALID_PAYLOAD", "rating is a number"),
         ({"neighbours": [{**RATED_ALIEN, "value": "good"}]}, "INVALID_PAYLOAD", "rating is a number"),
         ({"neighbours": [{**RATED_ALIEN, "direction": "in"}]}, "UNKNOWN_EDGE_TYPE", '"user-rated-movie" in is no edge'),
         (
@@ -163,6 +166,32 @@ def test_a_class_as_the_value_of_an_edge_must_be_one_of_the_targets() -> None:
     edge = {"headNode": {"neighbours": [{**RATED_ALIEN, "value": "furious"}]}, "tailNodeId": "heat"}
     with pytest.raises(BadRequest, match=r'"furious" is not a class of user-rated-movie\.mood'):
         ask(model, [edge])
+    edge = {"headNode": {"neighbours": [{**RATED_ALIEN, "value": ["calm", "so, so"]}]}, "tailNodeId": "heat"}
+    with pytest.raises(BadRequest, match="mood is one class, not 2"):
+        ask(model, [edge])
+
+
+def test_an_edge_of_several_classes_stands_for_as_many() -> None:
+    # GIVEN a model that notes what it is asked about
+    target, predictor = mood()
+    asked: list[NewNode] = []
+
+    class Listening(type(predictor)):  # type: ignore[misc]
+        def predict_new(self, source: list[Any], dest: list[Any]) -> Any:
+            asked.extend(source)
+            return self.predict(np.full(len(source), -1, np.int32), np.array(dest, np.int32))
+
+    model = make_served((target.model_copy(update={"multi_label": True}), predictor))
+    first = model.served[0]
+    heard = replace(first, predictor=Listening(first.predictor.tables, first.predictor.about))  # type: ignore[attr-defined]
+    model.served = (heard,)
+
+    # WHEN a neighbour's edge has two classes, and another none
+    neighbours = [{**RATED_ALIEN, "value": ["calm", "so, so"]}, {**RATED_ALIEN, "value": []}]
+    ask(model, [{"headNode": {"neighbours": neighbours}, "tailNodeId": "heat"}])
+
+    # THEN there is an edge for each class, and one without
+    assert [(edge.node, edge.label) for edge in asked[0].neighbours] == [(0, 0.0), (0, 1.0), (0, None)]
 
 
 def test_a_request_may_not_have_neighbours_without_end() -> None:
@@ -199,10 +228,19 @@ def test_a_trained_network_classifies_a_new_user_by_what_the_request_says_was_bo
     assert {entry["mlResults"][0]["status"] for entry in entries} == {"inductive"}
 
 
-def test_a_trained_factorization_machine_rates_for_a_new_user_by_the_ratings_in_the_request(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "hyperparameters"),
+    [
+        ("fm", {"num-hidden": "4", "num-epochs": "20"}),
+        ("rgcn", {"num-hidden": "4", "num-epochs": "15", "seeds": "1", "regularization-coef": "1"}),
+    ],
+)
+def test_a_trained_model_rates_for_a_new_user_by_the_ratings_in_the_request(
+    tmp_path: Path, name: str, hyperparameters: dict[str, str]
+) -> None:
     graph = make_ratings()
-    trainer = make_trainer("fm", Task.EDGE_REGRESSION, {"num-hidden": "4", "num-epochs": "20"})
-    model = served(tmp_path, graph, "fm", trainer.fit(graph, graph.targets[0], Watcher()))
+    trainer = make_trainer(name, Task.EDGE_REGRESSION, hyperparameters)
+    model = served(tmp_path, graph, name, trainer.fit(graph, graph.targets[0], Watcher()))
     source, relation, _ = FM_RATED
     movies = graph.node("movie").ids.to_pylist()
 

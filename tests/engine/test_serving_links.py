@@ -21,6 +21,7 @@ from ekiden_engine.models.kge_predictor import KgePredictor
 from ekiden_engine.models.kge_scores import Kge
 from ekiden_engine.serving import JSON, answer
 from ekiden_engine.serving_errors import BadRequest
+from ekiden_engine.serving_links import candidates
 from ekiden_engine.serving_model import LinkTable, ServedModel
 from tests.engine.links_factories import LIKES as USER_LIKES
 from tests.engine.links_factories import fit_links, make_taste_graph
@@ -90,10 +91,6 @@ def test_a_node_that_training_never_saw_gets_what_is_likely_for_anyone_and_is_ma
     (entry,) = ask(MODEL, [{"headNodeId": "new"}], TAIL, edgeType="likes", topk=1, exclude_flag="mask")
     assert entry["cold"] == {"head": "unknown"}
     assert entry["mlResults"] == [{"inferredValue": "solaris", "score": 1.125, "status": "fallback"}]
-    described = {"headNode": {"nodeId": "new", "neighbours": [{"edgeType": "likes", "nodeId": "heat"}]}}
-    (entry,) = ask(MODEL, [described], TAIL, edgeType="likes")
-    assert entry["cold"] == {"head": "not_inductive"}
-    assert entry["mlResults"][0]["status"] == "fallback"
 
 
 def test_the_edge_type_is_chosen_by_relation_triple_or_node_types() -> None:
@@ -215,6 +212,68 @@ def test_a_trained_model_recommends_within_the_taste_of_the_user_what_is_not_lik
     said = [result["score"] for entry in found for result in entry["mlResults"]]
     np.testing.assert_allclose(scores, said, rtol=1e-4, atol=1e-4)
     assert USER_LIKES in model.known_edges
+
+    # and a new user who likes four items of a group gets others of that group
+    for group in range(3):
+        liked_by_new = [("likes", f"i{item}") for item in range(group, 12, 3)]
+        (entry,) = ask(model, [described(*liked_by_new)], TAIL, edgeType="likes", topk=4, exclude_flag="mask")
+        assert [int(name[1:]) % 3 for name in values(entry)] == [group] * 4
+        assert not {name for _, name in liked_by_new} & set(values(entry))
+
+
+def described(*neighbours: tuple[str, str], **more: Any) -> dict[str, Any]:
+    """A new node with neighbours (edge type, id), at either end."""
+    node = {"neighbours": [{"edgeType": kind, "nodeId": name} for kind, name in neighbours], **more}
+    return {"headNode": node, "tailNode": node}
+
+
+def test_a_new_node_stands_where_the_nodes_stand_that_share_its_neighbours() -> None:
+    # GIVEN that alien is liked by ada and rated by her, and heat rated by ada and liked by bob
+    as_ada = ask(MODEL, [{"headNodeId": "ada"}], TAIL, edgeType="likes", topk=5)[0]["mlResults"]
+    for kind in ("likes", "rated"):
+        # WHEN a new user is described by alien alone
+        (entry,) = ask(MODEL, [described((kind, "alien"))], TAIL, edgeType="likes", topk=5)
+
+        # THEN the answer is ada's, and says where it comes from
+        assert [(r["inferredValue"], r["score"]) for r in entry["mlResults"]] == [
+            (r["inferredValue"], r["score"]) for r in as_ada
+        ]
+        assert {r["status"] for r in entry["mlResults"]} == {"inductive"}
+    (between,) = ask(MODEL, [described(("likes", "alien"), ("likes", "heat"))], TAIL, edgeType="likes")
+    assert between["mlResults"] == [{"inferredValue": "solaris", "score": 1.5, "status": "inductive"}]
+    (movie,) = ask(MODEL, [described(("likes", "bob"))], HEAD, edgeType="likes")
+    assert values(movie) == ["bob"]
+
+
+def test_the_mask_leaves_out_what_the_request_links_a_new_node_to() -> None:
+    neighbours = [("likes", "alien"), ("rated", "solaris")]
+    found = ask(MODEL, [described(*neighbours)], TAIL, edgeType="likes", topk=9, exclude_flag="mask")
+    assert "alien" not in values(found[0])
+    assert "solaris" in values(found[0])  # rated, not liked
+
+
+def test_a_new_node_whose_neighbours_lead_nowhere_counts_as_never_seen() -> None:
+    for node in (described(("likes", "up")), described(properties={"age": 3})):
+        (entry,) = ask(MODEL, [node], TAIL, edgeType="likes")
+        assert entry["cold"] == {"head": "not_inductive"}
+        assert entry["mlResults"][0]["status"] == "fallback"
+    both = {"headNode": described(("likes", "heat"))["headNode"], "tailNodeId": "heat"}
+    (entry,) = ask(make_served(links(LIKES)), [both])
+    assert entry["cold"] == {"head": "not_inductive"}
+
+
+def test_relations_with_the_same_candidates_share_one_index() -> None:
+    # GIVEN a model with two relations among users, whose candidates are the users' vectors for both
+    model = make_served()
+    knows, likes = model.served[-1], model.served[-2]
+    assert (knows.name, likes.name) == ("user-knows-user", "user-likes-movie")
+    index = candidates(model, knows, "tail")
+
+    # THEN both directions of one and a direction of the other use one index, and movies another
+    assert candidates(model, knows, "head") is index
+    assert candidates(model, likes, "head") is index
+    assert candidates(model, likes, "tail") is not index
+    assert len(model.tops) == 2
 
 
 def test_a_link_table_gives_the_other_ends_of_a_node() -> None:

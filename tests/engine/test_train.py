@@ -33,8 +33,8 @@ from tests.engine.model_factories import QUICK, make_graph, make_train_job
 FILES = {
     "config.json",
     "features.json",
-    "targets/0/model.safetensors",
-    "targets/0/ends.json",
+    "targets/0/edges.safetensors",
+    "targets/0/edges.json",
     "mappings/user.parquet",
     "mappings/movie.parquet",
     "learning_curve.json",
@@ -112,7 +112,7 @@ def test_the_served_model_predicts_what_the_job_wrote_for_the_test_edges(tmp_pat
 def test_the_same_job_gives_the_same_model(tmp_path: Path) -> None:
     roots = [make_train_job(tmp_path / name) for name in ("a", "b")]
     assert [train(root) for root in roots] == [0, 0]
-    for name in ("targets/0/model.safetensors", "predictions.parquet"):
+    for name in ("targets/0/edges.safetensors", "predictions.parquet"):
         first, second = ((root.model / name).read_bytes() for root in roots)
         assert first == second
 
@@ -242,7 +242,7 @@ def test_progress_lines_say_epoch_error_and_time_left(capfd: pytest.CaptureFixtu
 @pytest.mark.parametrize(
     ("file", "says"),
     [
-        ("targets/0/model.safetensors", "targets/0/model.safetensors has"),
+        ("targets/0/edges.safetensors", "targets/0/edges.safetensors has"),
         ("features.json", "features.json has"),
         ("mappings/user.parquet", "mappings/user.parquet has"),
         ("config.json", "config.json has"),
@@ -267,7 +267,7 @@ def test_a_model_that_contradicts_its_config_is_not_loaded(tmp_path: Path) -> No
         ({"mappings": {}}, "has 40 user nodes, mappings has no"),
         ({"mappings": {"user": "../secret", "movie": "x"}}, "../secret is not in manifest.json"),
         ({"targets": [{**entry, "predictor": "tree"}]}, '"tree" is unknown'),
-        ({"targets": [{**entry, "folder": "targets/1"}]}, "targets/1/model.safetensors is not in manifest.json"),
+        ({"targets": [{**entry, "folder": "targets/1"}]}, "targets/1/edges.safetensors is not in manifest.json"),
         ({"targets": [{**entry, "target": {**entry["target"], "edge": None}}]}, "needs an edge type"),
         ({"mappings": dict.fromkeys(("user", "movie"), "mappings/user.parquet")}, "30 movie nodes, mappings has 40"),
         ({"version": "ekiden.model.v9"}, "version"),
@@ -301,7 +301,7 @@ def test_a_job_with_several_targets_trains_evaluates_and_keeps_each(
     assert table.column_names[:3] == ["node", "actual", "predicted"]
     assert len(json.loads((root.model / "learning_curve.json").read_text())["targets"]) == 2
     model = load_model(root.model)
-    assert [p.kind for p in model.predictors] == ["dot", "nodes"]
+    assert [p.kind for p in model.predictors] == ["edges", "nodes"]
     assert "user.plan" in (root.model / "report.html").read_text()
     log = capfd.readouterr().out
     assert "user-rated-movie.rating: test rmse" in log

@@ -102,8 +102,9 @@ def test_a_function_writes_its_own_log_and_no_other(role: str) -> None:
     assert [s.resources for s in writing] == [(f"${{{group}.Arn}}",)]
 
 
-def test_nobody_deletes_data() -> None:
-    deleting = {a for s in all_statements() for a in s.actions if "Delete" in a}
+def test_nobody_deletes_data_but_a_training_job_its_checkpoints() -> None:
+    checkpoints = ("JobRole", ("${DataBucket.Arn}/runs/*/train/checkpoints/*",))
+    deleting = {a for s in all_statements() if (s.role, s.resources) != checkpoints for a in s.actions if "Delete" in a}
     assert deleting == {"sqs:DeleteMessage", "sqs:DeleteMessageBatch", "sagemaker:DeleteEndpoint"}
 
 

@@ -88,6 +88,20 @@ def wait() -> int:
     return 0
 
 
+def keep() -> int:
+    """Training with checkpoints: counts its starts, deletes one called old, waits for GATE; FAIL ends it badly."""
+    folder = ROOT / "checkpoints"
+    count = folder / "deep/count.txt"
+    count.parent.mkdir(exist_ok=True)
+    count.write_text(str(int(count.read_text()) + 1) if count.exists() else "1")
+    (folder / "old").unlink(missing_ok=True)
+    gate = os.environ.get("GATE")
+    while gate and not Path(gate).exists():
+        time.sleep(0.005)
+    (ROOT / "model/model.txt").write_text(count.read_text())
+    return 75 if os.environ.get("FAIL") else 0
+
+
 def serve() -> int:
     """A model server; what the body says decides how it answers."""
     if os.environ.get("BROKEN") == "1":
@@ -138,5 +152,7 @@ def serve() -> int:
 
 if __name__ == "__main__":
     sys.exit(
-        {"copy": copy, "tune": tune, "process": process, "fail": fail, "wait": wait, "serve": serve}[sys.argv[1]]()
+        {"copy": copy, "tune": tune, "process": process, "fail": fail, "wait": wait, "keep": keep, "serve": serve}[
+            sys.argv[1]
+        ]()
     )

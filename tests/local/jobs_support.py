@@ -25,7 +25,7 @@ from botocore.config import Config
 REPOSITORY = Path(__file__).parents[2]
 MINISTACK = REPOSITORY / ".tools/ministack/bin/ministack"
 FAKE_IMAGE = Path(__file__).with_name("jobs_fake_image.py")
-MODES = ("copy", "process", "fail", "wait", "serve", "tune")
+MODES = ("copy", "process", "fail", "wait", "serve", "tune", "keep")
 ROLE = "arn:aws:iam::000000000000:role/ekiden-jobs"
 BUCKET = "job-data"
 OVER = {"Completed", "Failed", "Stopped"}

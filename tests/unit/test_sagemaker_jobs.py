@@ -169,6 +169,19 @@ def test_the_requests_say_what_the_engine_relies_on() -> None:
         assert {"Key": "ekiden:run", "Value": RUN} in made["Tags"]
 
 
+def test_attempts_of_a_training_share_their_checkpoints_and_spot_has_one_limit_for_waiting_and_running() -> None:
+    first = training_request(job(Stage.TRAIN, output="s3://data/runs/r/train/1/"), SETTINGS)
+    second = training_request(job(Stage.TRAIN, output="s3://data/runs/r/train/2/", spot=True), SETTINGS)
+    where = {"S3Uri": "s3://data/runs/r/train/checkpoints/", "LocalPath": "/opt/ml/checkpoints"}
+    assert first["CheckpointConfig"] == second["CheckpointConfig"] == where
+    assert "EnableManagedSpotTraining" not in first
+    assert "MaxWaitTimeInSeconds" not in first["StoppingCondition"]
+    assert second["EnableManagedSpotTraining"] is True
+    assert second["StoppingCondition"] == {"MaxRuntimeInSeconds": 3600, "MaxWaitTimeInSeconds": 3600}
+    # AND versions that know no spot still adopt what has none
+    assert fingerprint_of(job()) == fingerprint_of(job(spot=False)) != fingerprint_of(job(spot=True))
+
+
 def test_a_fingerprint_tells_jobs_of_one_name_apart() -> None:
     prints = {fingerprint_of(content) for content in (job(), job(output="s3://other/"), job(inputs={}), DEPLOYMENT)}
     assert len(prints) == 4

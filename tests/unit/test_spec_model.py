@@ -89,3 +89,10 @@ def test_what_is_not_asked_for_stays_out_of_the_ledger_as_earlier_versions_refus
     asked = parse_spec(document(search={"jobs": 3})).model_dump(mode="json")["model"]
     assert asked["search"] == {"jobs": 3, "parallel": 1, "where": "in-process"}
     assert parse_spec(document(**asked)).model.search is not None
+
+
+def test_spot_is_said_only_where_it_is_asked_for() -> None:
+    assert "spot" not in parse_spec(document()).model_dump(mode="json")["model"]
+    assert "spot" not in parse_spec(document(spot=False)).model_dump(mode="json")["model"]
+    assert parse_spec(document(spot=True)).model_dump(mode="json")["model"]["spot"] is True
+    assert "model.spot" in faults(spot="often")

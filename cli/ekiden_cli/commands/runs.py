@@ -13,7 +13,7 @@ from ekiden_cli.errors import CliError, Exit, usage
 from ekiden_cli.options import Cloud, Json, RequestId, RunId, Stack
 
 if TYPE_CHECKING:
-    from ekiden_cli.api import ApiClient
+    from ekiden_cli.api import ApiClient, View
 
 SpecPath = Annotated[Path, typer.Argument(metavar="SPEC", help="Pipeline spec (YAML), or a folder with spec.yaml.")]
 STAGES = ("export", "process", "train", "deploy")
@@ -265,6 +265,12 @@ def follow_to_end(client: ApiClient, run_id: str, json_output: bool) -> None:
         console.print(evaluation_table(final["evaluation"]))
     console.print()
     console.print(paths_text(final), soft_wrap=True)
-    if final.get("endpoint"):
+    if final.get("endpoint") and not _is_about_nodes(final):
         pairs = f"--pairs pairs.csv --out scores.csv{client.target.flags}"
         note(f"\nnext  ekiden score --endpoint {final['endpoint']} {pairs}")
+
+
+def _is_about_nodes(view: View) -> bool:
+    """Tell whether every target of a run is a property of nodes: there are no pairs to score then."""
+    targets = (view.get("evaluation") or {}).get("targets") or []
+    return bool(targets) and all(str((e.get("target") or {}).get("task")).startswith("node_") for e in targets)

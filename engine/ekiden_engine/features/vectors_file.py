@@ -46,15 +46,18 @@ def read_vectors(folder: Path, name: str, wanted: Collection[str]) -> tuple[pa.S
     return pa.array(words, pa.string()), vectors
 
 
+def vectors_files(spec: PipelineSpec) -> dict[int, str]:
+    """The vectors file that the feature at each position of the spec names, relative to the graph's folder."""
+    named = ((index, getattr(feature, "vectors", None)) for index, feature in enumerate(spec.features))
+    return {index: name for index, name in named if name is not None}
+
+
 def copy_vectors(source: Path, target: Path, spec: PipelineSpec) -> None:
     """Copy the vectors files that the spec's features name from the graph's folder into the export.
 
     Raises `BadData` NO_VECTORS_FILE.
     """
-    for index, feature in enumerate(spec.features):
-        name: str | None = getattr(feature, "vectors", None)
-        if name is None:
-            continue
+    for index, name in vectors_files(spec).items():
         if not (source / name).is_file():
             place = f"features[{index}].vectors"
             raise BadData("NO_VECTORS_FILE", f"{place} names {quoted(name)}, which graph.source does not hold")

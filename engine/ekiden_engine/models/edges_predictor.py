@@ -35,7 +35,7 @@ class EdgeTables:
     """See the module.
 
     Tensors, per end `source` and `dest` with n nodes: `vectors` [n+1, D], `bias` [n+1, k], `seen` bool [n]; `prior`
-    [k], for classes also `relation` [k, D] and `usual_scores` [k] (their frequencies). For new nodes: `usual` [3, c],
+    [k], for classes also `relation` [k, D] and their `frequencies` [k]. For new nodes: `usual` [3, c],
     `project` [f, c], float16 `messages.<relation>` [count, c], the columns c those of `EdgeStructure.columns`.
     """
 
@@ -54,25 +54,18 @@ class EdgeTables:
     def scores(self, source: IndexArray, dest: IndexArray) -> FloatArray:
         """Raw outputs float32 [m, k], neither clamped nor made probabilities."""
         s, t = self._end_rows("source", source), self._end_rows("dest", dest)
-        tensors = self.tensors
-        parts = [np.empty((0, self.structure.outputs), np.float32)]
+        vectors_s, bias_s = self.tensors["source.vectors"], self.tensors["source.bias"]
+        vectors_t, bias_t = self.tensors["dest.vectors"], self.tensors["dest.bias"]
+        found = np.empty((len(s), self.structure.outputs), np.float32)
         for start in range(0, len(s), CHUNK):
-            i, j = s[start : start + CHUNK], t[start : start + CHUNK]
-            parts.append(
-                self._decode(
-                    (tensors["source.vectors"][i], tensors["source.bias"][i]),
-                    (tensors["dest.vectors"][j], tensors["dest.bias"][j]),
-                )
-            )
-        return np.concatenate(parts)
+            part = slice(start, start + CHUNK)
+            i, j = s[part], t[part]
+            found[part] = self._decode((vectors_s[i], bias_s[i]), (vectors_t[j], bias_t[j]))
+        return found
 
     def known(self, source: IndexArray, dest: IndexArray) -> tuple[BoolArray, BoolArray]:
         """See `EdgePredictor`."""
-        found = [
-            np.append(self.tensors[f"{end}.seen"], False)[self._end_rows(end, nodes)]
-            for end, nodes in zip(END_NAMES, (source, dest), strict=True)
-        ]
-        return found[0], found[1]
+        return self._seen("source", source), self._seen("dest", dest)
 
     def counts(self) -> Mapping[str, int]:
         """See `Predictor`."""
@@ -118,15 +111,25 @@ class EdgeTables:
         (s, bias_s), (t, bias_t) = source, dest
         relation = self.tensors.get("relation")
         if relation is None:
-            return np.asarray(np.vecdot(s, t)[:, None] + bias_s + bias_t, np.float32)
+            scores: FloatArray = np.vecdot(s, t)[:, None]
+            scores += bias_s
+            scores += bias_t
+            return scores
         return np.asarray((s * t) @ relation.T + bias_s + bias_t + self.tensors["prior"], np.float32)
 
     def _answers(self, scores: FloatArray, known_s: BoolArray, known_t: BoolArray) -> FloatArray:
         found = self.structure.scale.answers(scores[None])
-        number = self.structure.scale.kind == "number"
-        usual = self.tensors["prior"][0] if number else self.tensors["usual_scores"]
-        found[~(known_s | known_t)] = usual
+        nobody = ~(known_s | known_t)
+        if nobody.any():
+            number = self.structure.scale.kind == "number"
+            found[nobody] = self.tensors["prior"][0] if number else self.tensors["frequencies"]
         return found
+
+    def _seen(self, end: str, nodes: IndexArray) -> BoolArray:
+        seen = self.tensors[f"{end}.seen"]
+        if not len(seen):
+            return np.zeros(len(nodes), np.bool_)
+        return np.asarray(seen[np.maximum(nodes, 0)] & (nodes >= 0))
 
     def _end_rows(self, end: str, nodes: IndexArray) -> IndexArray:
         return np.where(nodes < 0, np.int32(len(self.tensors[f"{end}.seen"])), nodes)
@@ -137,7 +140,7 @@ class EdgeTables:
         index = np.array([-1 if isinstance(node, NewNode) else node for node in nodes], np.int32)
         rows = self._end_rows(name, index)
         vectors, bias = tensors[f"{name}.vectors"][rows], tensors[f"{name}.bias"][rows]
-        known = np.append(tensors[f"{name}.seen"], False)[rows]
+        known = self._seen(name, index)
         new, wide = NewEnd(structure, tensors, end), structure.kept * structure.width
         found: dict[int, FloatArray | None] = {}  # one new node may be asked about with many others
         for at, node in enumerate(nodes):

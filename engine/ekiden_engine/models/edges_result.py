@@ -60,7 +60,7 @@ def make_predictor(problem: EdgeProblem, members: Sequence[Trained]) -> EdgeTabl
         shrink_vector, shrink_bias = CLASS_SHRINK
         tensors["relation"] = torch.cat(relations, 1).numpy()
         tensors["prior"] = torch.stack(priors).mean(0).numpy()
-        tensors["usual_scores"] = class_frequencies(known, problem.outputs).astype(np.float32)
+        tensors["frequencies"] = class_frequencies(known, problem.outputs).astype(np.float32)
     structure = EdgeStructure(
         edge=problem.edge,
         scale=scale,

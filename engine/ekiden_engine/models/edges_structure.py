@@ -61,7 +61,7 @@ def check_tensors(structure: EdgeStructure, tensors: Tensors) -> None:
     wide, outputs, columns = structure.members * structure.width, structure.outputs, structure.columns
     wanted: dict[str, tuple[Any, tuple[int, ...]]] = {"prior": (np.float32, (outputs,))}
     if structure.scale.kind != "number":
-        wanted |= {"relation": (np.float32, (outputs, wide)), "usual_scores": (np.float32, (outputs,))}
+        wanted |= {"relation": (np.float32, (outputs, wide)), "frequencies": (np.float32, (outputs,))}
     for name, relations in zip(END_NAMES, structure.relations, strict=True):
         nodes = len(tensors[f"{name}.seen"]) if f"{name}.seen" in tensors else 0
         wanted |= {

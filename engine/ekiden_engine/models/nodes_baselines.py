@@ -8,17 +8,13 @@ from typing import Final
 
 import numpy as np
 import numpy.typing as npt
-from scipy import sparse
 from scipy.optimize import minimize
 
 from ekiden_engine.graph import EncodedGraph, Target
 from ekiden_engine.models.base import FloatArray
+from ekiden_engine.models.nodes_labels import label_answers, propagate_labels
 from ekiden_engine.models.nodes_problem import NodeProblem, RowArray, make_node_problem
 
-KEEP: Final = 0.1
-"""Share of its own label that a node keeps in each step of label propagation."""
-STEPS: Final = 50
-LEAST_REACHED: Final = 1e-9
 STRENGTHS: Final = (1e-4, 1e-3, 1e-2, 1e-1)
 """L2 strengths per training row that the linear model chooses from on the validation rows."""
 MOST_ROWS: Final = 100_000
@@ -48,27 +44,9 @@ def node_baselines(graph: EncodedGraph, target: Target) -> dict[str, FloatArray]
 
 
 def label_propagation(problem: NodeProblem) -> DoubleArray:
-    """Every node takes the mean of its neighbours over all edge types, labelled nodes also their own label; [n, k].
-
-    F <- (1 - a) P F + a Y (Zhou et al. 2004 with a row-normalised P), divided by how much label reached the node;
-    nodes that none reaches have the training mean.
-    """
-    offsets = np.concatenate([[0], np.cumsum(problem.counts)])
-    rows = np.concatenate([r.rows + offsets[r.here] for r in problem.relations])
-    columns = np.concatenate([r.columns + offsets[r.there] for r in problem.relations])
-    degree = np.maximum(np.bincount(rows, minlength=offsets[-1]), 1)
-    matrix = sparse.csr_array((1 / degree[rows], (rows, columns)), shape=(offsets[-1], offsets[-1]))
-    start = offsets[problem.target]
-    known = problem.values[problem.train].astype(np.float64)
-    own = np.zeros((offsets[-1], known.shape[1] + 1))
-    own[start + problem.train] = np.concatenate([known, np.ones((len(known), 1))], axis=1)
-    value = own
-    for _ in range(STEPS):
-        value = (1 - KEEP) * (matrix @ value) + KEEP * own
-    mine = value[start : offsets[problem.target + 1]]
-    reached = mine[:, -1:]
-    found: DoubleArray = np.where(reached > LEAST_REACHED, mine[:, :-1] / np.maximum(reached, 1e-300), known.mean(0))
-    return found
+    """See `propagate_labels`; nodes that no label reaches have the training mean, [n, k]."""
+    mean = problem.values[problem.train].astype(np.float64).mean(0, keepdims=True)
+    return label_answers(propagate_labels(problem)[problem.target], mean)
 
 
 def linear_model(problem: NodeProblem, x: FloatArray) -> DoubleArray:

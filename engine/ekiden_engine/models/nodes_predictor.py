@@ -19,6 +19,7 @@ from safetensors.numpy import load_file, save_file
 
 from ekiden_engine.errors import BadData
 from ekiden_engine.models.base import BoolArray, FloatArray, IndexArray, NewNode
+from ekiden_engine.models.nodes_labels import LEAST_REACHED, label_answers, labels_around, mixed
 from ekiden_engine.models.nodes_structure import Structure, Tensors, check_tensors
 
 STRUCTURE_FILE: Final = "nodes.json"
@@ -33,7 +34,8 @@ class NodeTablePredictor:
     Tensors, M members: `answers` [n, k] or [n]; `seen` bool [n]; `prior` [1, k] or [1]; `embeddings.<type>` [n, d];
     `centre`, `factor` [f]; `project` [M, f, d]; `shift` [M, d]; per layer l `layer.<l>.self` [M, d, d] (absent without
     self loop), `layer.<l>.shift` [M, d], `layer.<l>.relations` [M, relations, d, d]; `out` [M, d, k]; `out_shift`
-    [M, k]; float16 `state.<l>.<type>` [M, n, d], and `said.<type>` [M, n, k] if there is a propagation.
+    [M, k]; float16 `state.<l>.<type>` [M, n, d], and `said.<type>` [M, n, k] if there is a propagation; `told.<type>`
+    float32 [n, k + 1] if labels are mixed in (see `nodes_labels`).
     """
 
     kind: ClassVar[str] = "nodes"
@@ -101,8 +103,25 @@ class NodeTablePredictor:
             share = (1 - keep) / (1 + degrees.sum(1))[:, None]
             said = (around * share + said * keep) / (1 - share)
         found = structure.scale.answers(said.astype(np.float32))
+        if structure.label_share:
+            found = self._with_labels(found, given)
         bare = np.array([node.features is None or not len(node.features) for node in nodes])
         found[bare & ~degrees.any(1)] = self._prior()[0]
+        return found
+
+    def _with_labels(self, answers: FloatArray, given: Sequence[tuple[RowArray, RowArray]]) -> FloatArray:
+        """`answers` mixed with what the labels around the new nodes say, where any reached their neighbours."""
+        structure = self.structure
+        there = [end for _, end in structure.relations]
+        told = {end: self.tensors[f"told.{end}"] for end in there}
+        around = labels_around(
+            told, [(end, owner, near) for end, (owner, near) in zip(there, given, strict=True)], len(answers)
+        )
+        values = label_answers(around, np.zeros((1, around.shape[1] - 1))).astype(np.float32)
+        by_labels = structure.scale.answers(values[None]) if structure.scale.kind == "number" else values
+        found = mixed(answers, by_labels, structure.label_share)
+        bare = around[:, -1] <= LEAST_REACHED
+        found[bare] = answers[bare]
         return found
 
     def save(self, folder: Path) -> None:

@@ -14,6 +14,7 @@ from torch import Tensor
 from ekiden_engine.graph import Target
 from ekiden_engine.models.base import FloatArray
 from ekiden_engine.models.device import array_of
+from ekiden_engine.models.nodes_labels import as_answers, best_share, label_answers, mixed, propagate_labels
 from ekiden_engine.models.nodes_network import Design, Network
 from ekiden_engine.models.nodes_predictor import NodeTablePredictor
 from ekiden_engine.models.nodes_problem import NodeProblem
@@ -32,10 +33,14 @@ def make_predictor(
     parts = [_Outputs.of(network) for network in networks]
     said = np.stack([array_of(part.said[problem.target]) for part in parts])
     scale = _scale(problem, target, said)
+    answers, prior = scale.answers(said), _prior(problem, scale)
+    told = propagate_labels(problem)
+    by_labels = as_answers(problem, scale, label_answers(told[problem.target], _mean(problem)))
+    share = best_share(problem, scale, answers, by_labels)
     tensors: dict[str, npt.NDArray[Any]] = {
-        "answers": scale.answers(said),
+        "answers": mixed(answers, by_labels, share) if share else answers,
         "seen": _seen(problem),
-        "prior": _prior(problem, scale),
+        "prior": prior,
         "centre": problem.inputs[problem.target].centre,
         "factor": problem.inputs[problem.target].factor,
     }
@@ -44,6 +49,8 @@ def make_predictor(
     keep = _members_to_keep(problem, design, len(networks))
     tensors |= _weights(problem, networks[:keep])
     tensors |= _states(problem, design, parts[:keep])
+    if share:
+        tensors |= {f"told.{t}": told[t].astype(np.float32) for t in _around(problem)}
     structure = Structure(
         counts=dict(zip(problem.labels, problem.counts, strict=True)),
         target=problem.target,
@@ -52,6 +59,7 @@ def make_predictor(
         layers=design.layers,
         steps=design.steps,
         teleport=design.teleport,
+        label_share=share,
         scale=scale,
     )
     return NodeTablePredictor(structure, tensors)
@@ -126,8 +134,12 @@ def _prior(problem: NodeProblem, scale: Scale) -> FloatArray:
     """What is said of a node that nothing is known of: the frequencies of the classes, or the mean."""
     if problem.regression:
         return np.array([min(max(problem.mean, scale.low), scale.high)], np.float32)
-    frequencies = problem.values[problem.train].mean(0, keepdims=True, dtype=np.float64)
-    return np.asarray(frequencies, np.float32)
+    return _mean(problem).astype(np.float32)
+
+
+def _mean(problem: NodeProblem) -> npt.NDArray[np.float64]:
+    """Of the training rows' values, [1, k]."""
+    return np.asarray(problem.values[problem.train].mean(0, keepdims=True, dtype=np.float64))
 
 
 def _members_to_keep(problem: NodeProblem, design: Design, members: int) -> int:

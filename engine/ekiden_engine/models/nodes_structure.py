@@ -72,7 +72,7 @@ class Scale(BaseModel):
 class Structure(BaseModel):
     """`nodes.json`. `counts`: nodes per type, in the order of their positions; `target`: position of the target's type;
     `features`: columns of its own; `relations`: those of the target's type, each with the position of the type at the
-    other end."""
+    other end; `label_share`: how much of an answer is label propagation's."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -84,6 +84,7 @@ class Structure(BaseModel):
     layers: Annotated[int, Field(ge=0, le=16)]
     steps: Count
     teleport: Annotated[float, Field(gt=0, le=1)]
+    label_share: Annotated[float, Field(ge=0, le=1)] = 0.0
     scale: Scale
 
     @model_validator(mode="after")
@@ -120,6 +121,8 @@ def check_tensors(structure: Structure, tensors: Tensors) -> None:
     for there in {there for _, there in structure.relations}:
         for layer in range(structure.layers):
             wanted[f"state.{layer}.{there}"] = (np.float16, (members, counts[there], width))
+        if structure.label_share:
+            wanted[f"told.{there}"] = (np.float32, (counts[there], outputs + 1))
         if structure.steps:
             wanted[f"said.{there}"] = (np.float16, (members, counts[there], outputs))
     for label, count in structure.counts.items():

@@ -174,6 +174,7 @@ class Job:
     """A job to start: what every kind has in common.
 
     ``inputs`` maps a channel's name to an S3 prefix. With ``tuning``, ``hyperparameters`` are those that do not vary.
+    ``spot``: on capacity that SageMaker may take away.
     """
 
     name: str
@@ -186,6 +187,7 @@ class Job:
     environment: dict[str, str] = field(default_factory=dict)
     hyperparameters: dict[str, str] = field(default_factory=dict)
     tuning: Tuning | None = None
+    spot: bool = False
 
     @property
     def kind(self) -> JobKind:

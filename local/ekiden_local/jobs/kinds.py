@@ -6,6 +6,7 @@ import threading
 from pathlib import Path
 from typing import Any, Protocol
 
+from .checkpoints import Checkpoints
 from .records import JobRecord, Kind
 from .s3 import Store
 
@@ -24,6 +25,9 @@ class JobKind(Protocol):
 
     def prepare(self, record: JobRecord, root: Path, store: Store, stop: threading.Event) -> None:
         """Lay out the root and fetch the inputs. Raises JobFailure, and Interrupted once `stop` is set."""
+
+    def checkpoints(self, record: JobRecord, root: Path, store: Store) -> Checkpoints | None:
+        """The folder that is kept in S3 while the program runs, for requests that ask for one."""
 
     def environment(self, record: JobRecord, root: Path) -> dict[str, str]:
         """SageMaker's own variables for this job."""

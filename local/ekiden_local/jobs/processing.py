@@ -73,6 +73,9 @@ class Processing:
             target = mlroot.locate(root, source["LocalPath"])
             store.fetch_prefix(source["S3Uri"], target, role=request["RoleArn"], stop=stop)
 
+    def checkpoints(self, record: JobRecord, root: Path, store: Store) -> None:
+        """Processing jobs have none."""
+
     def environment(self, record: JobRecord, root: Path) -> dict[str, str]:
         """PROCESSING_JOB_ARN, and its name."""
         return {"PROCESSING_JOB_ARN": record.arn, "PROCESSING_JOB_NAME": record.name}

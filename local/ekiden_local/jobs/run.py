@@ -91,13 +91,20 @@ class Run:
             child = Child.adopt(self._control, self._wake.set)
         if phase == Phase.FINISHING and child is None:
             raise JobFailure(f"{_INTERNAL} (The record of how the job's process ended is gone.)")
+        checkpoints = self.kind.checkpoints(self._record, self._root, self._store)
         # "running" without a child: the service died between the record of the intent and the act.
         child = child or self._spawn()
         self._logs.follow(self._log_file, self.kind.log_group, self._record.log_stream)
-        if phase != Phase.FINISHING:
-            self._watch(child)
-            if self._shutdown:
-                raise JobFailure(f"{_INTERNAL} (The local job service was shut down while the job ran.)")
+        if checkpoints is not None:
+            checkpoints.follow()
+        try:
+            if phase != Phase.FINISHING:
+                self._watch(child)
+        finally:
+            if checkpoints is not None:
+                checkpoints.finish()
+        if phase != Phase.FINISHING and self._shutdown:
+            raise JobFailure(f"{_INTERNAL} (The local job service was shut down while the job ran.)")
         ended = child.wait()
         if ended is None:
             raise JobFailure(_INTERNAL)

@@ -62,7 +62,7 @@ class Store:
             if stop is not None and stop.is_set():
                 raise Interrupted
             key, name = item
-            self._download(bucket, key, _inside(target, name, key))
+            self._download(bucket, key, inside(target, name, key))
 
         _each(fetch, files.items())
         return len(files)
@@ -92,6 +92,32 @@ class Store:
                     f"ClientError: Data download failed: Cannot download s3://{clip(bucket + '/' + key)}, "
                     "a previously downloaded file/folder clashes with it."
                 ) from error
+
+    def names(self, uri: str) -> set[str]:
+        """Keys of the objects whose key begins with the URI's, without that beginning; empty if there are none."""
+        bucket, prefix = split_uri(uri)
+        try:
+            pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
+            keys = [item["Key"] for found in pages for item in found.get("Contents", [])]
+        except (ClientError, BotoCoreError) as error:
+            raise _transfer_failed("Data download failed", uri, error) from error
+        return {key[len(prefix) :] for key in keys if not key.endswith("/")}
+
+    def files(self, folder: Path) -> list[Path]:
+        """Every file below a folder that is no link out of it."""
+        return list(_files(folder))
+
+    def put_object(self, path: Path, uri: str) -> None:
+        """Upload one file."""
+        self._upload(path, *split_uri(uri))
+
+    def delete_object(self, uri: str) -> None:
+        """Delete one object; none of that name is fine."""
+        bucket, key = split_uri(uri)
+        try:
+            self._client.delete_object(Bucket=bucket, Key=key)
+        except (ClientError, BotoCoreError) as error:
+            raise _transfer_failed("Data upload failed", uri, error) from error
 
     def put_folder(self, folder: Path, uri: str) -> int:
         """Upload every file below a folder; returns the number of files. An empty or absent folder is no error."""
@@ -146,7 +172,8 @@ def local_name(key: str, prefix: str) -> str:
     return rest.lstrip("/")
 
 
-def _inside(target: Path, name: str, key: str) -> Path:
+def inside(target: Path, name: str, key: str) -> Path:
+    """Where an object goes below `target`. Raises JobFailure for a name that would leave it."""
     parts = PurePosixPath(name).parts
     if not parts or ".." in parts or "\x00" in name:
         raise JobFailure(f"ClientError: Data download failed: the key '{clip(key)}' does not name a file")

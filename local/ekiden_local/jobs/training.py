@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from . import mlroot
+from .checkpoints import Checkpoints, check_checkpoints
 from .errors import ApiError, validation
+from .kinds import max_runtime
 from .records import JobRecord, Kind, StopCause
 from .s3 import Store, join_uri
 
@@ -31,6 +33,8 @@ class Training:
         if "OutputDataConfig" not in request:
             raise validation("OutputDataConfig is required")
         check_single_host(request.get("ResourceConfig", {}), "training")
+        check_checkpoints(request)
+        check_spot(request)
         names: set[str] = set()
         for number, channel in enumerate(request.get("InputDataConfig", []), 1):
             where = f"inputDataConfig.{number}.member"
@@ -53,7 +57,7 @@ class Training:
     def prepare(self, record: JobRecord, root: Path, store: Store, stop: threading.Event) -> None:
         """Write ``input/config`` and fetch each channel to ``input/data/<channel>``."""
         request = record.request
-        mlroot.make_root(root, "input/config", "input/data", "model", "output/data", "checkpoints")
+        mlroot.make_root(root, "input/config", "input/data", "model", "output/data")
         channels = request.get("InputDataConfig", [])
         mlroot.write_config(root, "input/config/hyperparameters.json", request.get("HyperParameters", {}))
         mlroot.write_config(
@@ -63,6 +67,12 @@ class Training:
         for channel in channels:
             uri = channel["DataSource"]["S3DataSource"]["S3Uri"]
             store.fetch_prefix(uri, root / "input/data" / channel["ChannelName"], role=request["RoleArn"], stop=stop)
+        if (checkpoints := self.checkpoints(record, root, store)) is not None:
+            checkpoints.fetch(stop)
+
+    def checkpoints(self, record: JobRecord, root: Path, store: Store) -> Checkpoints | None:
+        """The folder of the request's ``CheckpointConfig``."""
+        return Checkpoints(record.request, root, store) if "CheckpointConfig" in record.request else None
 
     def environment(self, record: JobRecord, root: Path) -> dict[str, str]:
         """TRAINING_JOB_*, and the SM_* variables that the training toolkit gives to scripts."""
@@ -123,6 +133,16 @@ def check_single_host(resources: dict[str, Any], what: str) -> None:
             f"The account-level service limit '{resources.get('InstanceType')} for {what} job usage' is 1 Instances, "
             f"with current utilization of 0 Instances and a request delta of {count} Instances. The local job "
             "service runs a job on this machine only: use InstanceCount 1.",
+        )
+
+
+def check_spot(request: dict[str, Any]) -> None:
+    """Refuse a spot job whose limits do not fit together. Raises ApiError."""
+    condition = request.get("StoppingCondition", {})
+    wait = condition.get("MaxWaitTimeInSeconds")
+    if request.get("EnableManagedSpotTraining") and (wait is None or wait < max_runtime(request)):
+        raise validation(
+            "Invalid MaxWaitTimeInSeconds. It must be present and be greater than or equal to MaxRuntimeInSeconds"
         )
 
 

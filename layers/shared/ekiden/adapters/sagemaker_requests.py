@@ -75,6 +75,9 @@ def processing_request(job: Job, settings: SageMakerSettings) -> dict[str, Any]:
 
 def training_request(job: Job, settings: SageMakerSettings) -> dict[str, Any]:
     """``CreateTrainingJob``."""
+    stopping = {"MaxRuntimeInSeconds": job.max_runtime_seconds}
+    if job.spot:  # waiting for capacity counts towards the stage's time, so both limits are that
+        stopping["MaxWaitTimeInSeconds"] = job.max_runtime_seconds
     return {
         "TrainingJobName": job.name,
         "RoleArn": settings.role_arn,
@@ -99,7 +102,9 @@ def training_request(job: Job, settings: SageMakerSettings) -> dict[str, Any]:
             "InstanceType": job.instance_type,
             "VolumeSizeInGB": VOLUME_GB,
         },
-        "StoppingCondition": {"MaxRuntimeInSeconds": job.max_runtime_seconds},
+        "StoppingCondition": stopping,
+        **({"EnableManagedSpotTraining": True} if job.spot else {}),
+        **_checkpoints(job),
         "Environment": _environment(job),
         "Tags": tags_of(job.run_id, job.stage.value),
     }
@@ -125,11 +130,23 @@ def model_request(deployment: Deployment, settings: SageMakerSettings) -> dict[s
     }
 
 
+def _checkpoints(job: Job) -> dict[str, Any]:
+    """Where training keeps its state: beside the outputs of the stage's attempts, so that the next one finds it.
+
+    Not for tuning jobs, whose training jobs would share one folder, and delete from it what others keep there.
+    """
+    if job.tuning is not None:
+        return {}
+    stage = job.output.rstrip("/").rpartition("/")[0]
+    return {"CheckpointConfig": {"S3Uri": f"{stage}/checkpoints/", "LocalPath": f"{ML_ROOT}/checkpoints"}}
+
+
 def fingerprint_of(content: Job | Deployment) -> str:
     """What tells a job from another of the same name."""
     values = asdict(content)
-    if values.get("tuning", ...) is None:  # as versions told them apart that knew no tuning jobs
-        del values["tuning"]
+    for name, silence in (("tuning", None), ("spot", False)):
+        if values.get(name, ...) is silence:  # as versions told them apart that did not know it
+            del values[name]
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 

@@ -85,6 +85,7 @@ def train_job(run: Run, attempt: Attempt, deployed: Deployed, space: HpoModel | 
         environment={"EKIDEN_TIMELINE": _timeline(run)},
         hyperparameters=static,
         tuning=tuning,
+        spot=spec.model.spot,
     )
 
 

@@ -86,6 +86,10 @@ class Model(Strict):
         Field(max_length=90, description="docs/hyperparameters.md lists them"),
     ] = {}
     instance_type: InstanceType = "ml.m5.xlarge"
+    spot: Annotated[
+        bool,
+        Field(description="train on spare capacity: cheaper, may be interrupted, then goes on from a checkpoint"),
+    ] = False
     search: Search | None = None
     source: Annotated[
         str | None, Field(description="s3://bucket/prefix/ of a custom model's scripts, or a local folder")
@@ -153,6 +157,7 @@ class Model(Strict):
     @model_serializer(mode="wrap")
     def _as_old_as_can_be(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Fields younger than the first version stay out of the ledger while they say nothing: it refuses them."""
-        silent = {"search", "source", "training_entry_point", "transform_entry_point"}
+        silent: dict[str, Any] = dict.fromkeys(("search", "source", "training_entry_point", "transform_entry_point"))
+        silent["spot"] = False
         fields = cast(dict[str, Any], dump(self))
-        return {name: value for name, value in fields.items() if name not in silent or value is not None}
+        return {name: value for name, value in fields.items() if name not in silent or value != silent[name]}
