@@ -65,8 +65,8 @@ format: setup ## Format the code
 	@$(BIN)/ruff check --fix --quiet .
 
 .PHONY: bench
-bench: setup ## Run a benchmark (NAME=main-job | quality | engine | transitions | scoring) and write benchmarks/results/NAME.json
-	@test -n "$(NAME)" || { echo "which one? make bench NAME=main-job | quality | engine | transitions | scoring" >&2; exit 2; }
+bench: setup ## Run a benchmark (NAME=main-job | quality | engine | neighbours | transitions | scoring) and write benchmarks/results/NAME.json
+	@test -n "$(NAME)" || { echo "which one? make bench NAME=main-job | quality | engine | neighbours | transitions | scoring" >&2; exit 2; }
 	@$(BIN)/python -m benchmarks.$(subst -,_,$(NAME)) $(ARGS)
 
 .PHONY: simulate

@@ -26,7 +26,7 @@ from ekiden_engine.log import log
 from ekiden_engine.models.base import FloatArray, IndexArray
 
 EXACT_BELOW: Final = 200_000
-"""Items; on one core 1,000 queries a second are answered exactly at this number."""
+"""Items; at this number one core answers some hundred queries a second exactly."""
 BLOCK: Final = 4_000_000
 """Scores that an exact search holds at a time (16 MB)."""
 RECALL: Final = 0.98

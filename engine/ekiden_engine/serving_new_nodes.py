@@ -89,10 +89,14 @@ def _features(model: ServedModel, label: str, nodes: Sequence[Given]) -> list[Fl
     if not given:
         return [None] * len(nodes)
     try:
-        rows = encode_many(model.features, label, [node.properties or {} for node in given])
+        with np.errstate(over="ignore"):
+            rows = encode_many(model.features, label, [node.properties or {} for node in given])
     except BadValue as bad:
         value = "" if bad.value is None else f"; found {quoted(bad.value)}"
         raise BadRequest("BAD_PROPERTY", f"{given[bad.row].path}.properties: {bad}{value}") from bad
+    wrong = np.flatnonzero(~np.isfinite(rows).all(axis=1))
+    if len(wrong):
+        raise BadRequest("BAD_PROPERTY", f"{given[wrong[0]].path}.properties: a number is too large for its encoder")
     encoded = iter(rows)
     return [None if node.properties is None else next(encoded) for node in nodes]
 

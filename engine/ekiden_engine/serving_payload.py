@@ -18,7 +18,8 @@ from ekiden_engine.serving_errors import BadRequest, invalid
 MAX_ITEMS: Final = 10_000
 """Nodes or edges of one request; more are a batch for CSV or Arrow."""
 MAX_TOPK: Final = 10_000
-LARGEST: Final = 1e300
+LARGEST: Final = 1e30
+"""Of numbers that go into sums of 32-bit floats."""
 MAX_NEIGHBOURS: Final = 20_000
 """Of all new nodes of one request."""
 MODES: Final = ("predict_tail", "predict_head", "embed_knn")
@@ -243,8 +244,9 @@ def _properties(given: Any, path: str) -> Mapping[str, PropertyValue]:
         raise invalid(path, "expected an object of property names and values")
     for name, value in given.items():
         parts = value if isinstance(value, list) else [value]
-        if not all(part is None or isinstance(part, str | int | float) for part in parts):
-            raise invalid(f"{path}.{name[:100]}", "expected text, a number, true, false, null or a list of these")
+        if not all(part is None or isinstance(part, int | float) or _is_text(part) for part in parts):
+            shown = name[:100].encode("utf-8", "backslashreplace").decode()
+            raise invalid(f"{path}.{shown}", "expected text, a number, true, false, null or a list of these")
     return given
 
 
@@ -272,6 +274,11 @@ def _value(given: Any, path: str) -> Value:
     if isinstance(given, list) and all(isinstance(part, str) for part in given):
         return tuple(given)
     raise invalid(path, "expected a number, a class or a list of classes")
+
+
+def _is_text(value: Any) -> bool:
+    """JSON can escape halves of characters, which are no text."""
+    return isinstance(value, str) and not any("\ud800" <= c <= "\udfff" for c in value)
 
 
 def _is_number(value: Any) -> bool:

@@ -389,7 +389,7 @@ def test_one_part_that_the_model_refuses_fails_its_own_request_only(world: World
 
 @pytest.mark.parametrize(
     "answer",
-    [[], [b"3,scored", b"4,scored"], [b""], [b"3"], [b"3,good"], [b"<html>"], [b"3,scored,x"]],
+    [[], [b"3,scored", b"4,scored"], [b""], [b"3"], [b"scored"], [b"3,good"], [b"<html>"], [b"3,scored,x"]],
 )
 def test_an_answer_that_is_no_scores_fails_the_request_and_writes_nothing(world: World, answer: list[bytes]) -> None:
     accepted(world, [["a", "b"]])
@@ -399,6 +399,21 @@ def test_an_answer_that_is_no_scores_fails_the_request_and_writes_nothing(world:
     assert failure is not None
     assert failure.code == "BAD_ANSWER"
     assert results(world) == []
+
+
+def test_classes_come_with_their_probability(world: World) -> None:
+    accepted(world, [["a", "b"], ["c", "d"], ["", "d"]])
+    world.endpoints.models["movielens"] = lambda lines: [
+        b"glad,0.75,scored",
+        b'"so, so",0.5,fallback_both',
+        b",,invalid",
+    ]
+    assert work(world) == NOTHING
+    (body,) = results(world)
+    assert body == (
+        b'source,target,value,score,status\na,b,glad,0.75,scored\nc,d,"so, so",0.5,fallback_both\n,d,,,invalid\n'
+    )
+    assert stored(world).status is ScoreStatus.COMPLETED
 
 
 def test_an_endpoint_that_is_gone_fails_the_request(world: World) -> None:

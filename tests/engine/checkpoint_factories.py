@@ -100,6 +100,7 @@ JOBS: Mapping[str, tuple[Callable[[], EncodedGraph], str, Mapping[str, str]]] = 
     ),
     "rotate": (make_ring_graph, "rotate", {"num-hidden": "8", "num-epochs": "8", "loss": "contrastive"}),
     "links": (make_taste_graph, "rgcn", {"num-hidden": "8", "num-epochs": "10", "enable-early-stop": "false"}),
+    "edges": (make_encoded_graph, "rgcn", {"num-hidden": "4", "num-epochs": "8", "seeds": "4"}),
     "nodes": (make_class_graph, "rgcn", {"num-hidden": "8", "num-epochs": "20", "seeds": "3", "num-layer": "1"}),
 }
 """Name to a graph, a model and hyperparameters with which it takes a second at most."""

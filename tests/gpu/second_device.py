@@ -74,10 +74,10 @@ def _inner(x: Any) -> Any:
 
 
 class _Engine(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Tensors that PyTorch's own backward passes make of nothing are on the device of the pass."""
+    """Tensors that PyTorch itself makes of nothing, within an operation or a backward pass, are on its device."""
 
     python = 0
-    """Calls from Python that are under way: those say themselves where their tensors are."""
+    """Calls from Python under way that know of no tensor there: those say themselves where theirs are."""
 
     def __torch_dispatch__(
         self, func: Any, types: Sequence[type], args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
@@ -106,13 +106,14 @@ class _Moves(TorchFunctionMode):
         if name == "to" and len(args) > 1 and isinstance(args[1], torch.device):
             return self._moved(args[0], args[1])
         device = given.pop("device", None)
-        _Engine.python += 1
+        alone = not any(isinstance(x, Away) for x in tree_flatten((args, given))[0])
+        _Engine.python += alone
         try:
             if device is None:
                 return func(*args, **given)
             found = func(*args, **given) if torch.device(device).type == "cuda" else func(*args, device=device, **given)
         finally:
-            _Engine.python -= 1
+            _Engine.python -= alone
         return self._moved(found, torch.device(device))
 
     def _backward(self, tensors: Any, gradients: Any) -> None:
@@ -121,7 +122,7 @@ class _Moves(TorchFunctionMode):
         if gradients is None:
             gradients = [torch.ones_like(t) for t in several]
         given = [gradients] if isinstance(gradients, torch.Tensor) else [*gradients]
-        with self, _Engine():  # type: ignore[no-untyped-call]
+        with self:
             torch.autograd.Variable._execution_engine.run_backward(
                 tuple(several), tuple(given), False, False, (), allow_unreachable=True, accumulate_grad=True
             )
@@ -136,7 +137,10 @@ class _Moves(TorchFunctionMode):
 @contextmanager
 def pretended_gpu(patch: pytest.MonkeyPatch, *, half: torch.dtype = torch.float32) -> Iterator[None]:
     """While entered, models train on the pretended device, whose short floating-point type is `half`."""
-    modules = ["kge", "kge_training", "links_rgcn", "links_encoder", "nodes", "nodes_network", "nodes_fitting"]
+    modules = [
+        *("kge", "kge_training", "links_rgcn", "links_encoder"),
+        *("nodes", "nodes_network", "nodes_fitting", "rgcn", "fitting", "encoder"),
+    ]
     made = {
         "pick_device": lambda: PRETENDED,
         "device_name": lambda device: "pretended",
@@ -146,7 +150,7 @@ def pretended_gpu(patch: pytest.MonkeyPatch, *, half: torch.dtype = torch.float3
     for module in modules:
         for name, function in made.items():
             patch.setattr(f"ekiden_engine.models.{module}.{name}", function, raising=False)
-    with _Moves():
+    with _Moves(), _Engine():  # type: ignore[no-untyped-call]
         yield
 
 

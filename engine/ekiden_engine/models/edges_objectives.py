@@ -19,6 +19,7 @@ from torch.nn import functional
 
 from ekiden_engine.models.base import FloatArray, IndexArray
 from ekiden_engine.models.baselines import SHRINKAGE, DoubleArray, class_frequencies
+from ekiden_engine.models.device import CPU, on
 from ekiden_engine.models.edges_problem import EdgeProblem, RowArray
 from ekiden_engine.models.encoder import Encoder, EndState, Neighbours
 from ekiden_engine.models.label_losses import make_loss, metric_of
@@ -71,18 +72,23 @@ class NumberObjective:
     higher_is_better = False
 
     def __init__(
-        self, problem: EdgeProblem, rows: tuple[RowArray, RowArray], width: int, generator: torch.Generator
+        self,
+        problem: EdgeProblem,
+        rows: tuple[RowArray, RowArray],
+        width: int,
+        generator: torch.Generator,
+        device: torch.device = CPU,
     ) -> None:
         """`rows`: to train on, to validate on."""
         train, valid = rows
         labels = problem.label[train].astype(np.float64)
         self._mean, self.scale = float(labels.mean()), float(labels.std()) or 1.0
         unit = ((labels - self._mean) / self.scale).astype(np.float32)
-        self._unit = torch.from_numpy(unit)
-        self._bounds = float(self._unit.min()), float(self._unit.max())
+        self._unit = on(device, unit)
+        self._bounds = float(unit.min()), float(unit.max())
         self._width = width
-        self._valid = _Ends(problem, valid)
-        self._wanted = torch.from_numpy((problem.label[valid] - self._mean) / self.scale).float()
+        self._valid = _Ends(problem, valid, device)
+        self._wanted = on(device, (problem.label[valid] - self._mean) / self.scale).float()
         given = (
             End(problem.source[train], problem.source_features, problem.source_extra),
             End(problem.dest[train], problem.dest_features, problem.dest_extra),
@@ -90,7 +96,7 @@ class NumberObjective:
         first, second, residual = solve(*given, unit)
         made = []
         for i, part in enumerate((first, second)):
-            encoder = _encoder(problem, train, i, residual, width, 1, generator)
+            encoder = _encoder(problem, train, i, residual, width, 1, generator, device)
             keys = [relation.key for relation in given[i].neighbours]
             encoder.start_biases(part.own[:, None], part.features, dict(zip(keys, part.neighbours, strict=True)))
             made.append(encoder)
@@ -140,33 +146,34 @@ class ClassObjective:
         rows: tuple[RowArray, RowArray],
         width: int,
         generator: torch.Generator,
+        device: torch.device = CPU,
         *,
         class_weights: bool,
     ) -> None:
         """`rows`: to train on, to validate on."""
         train, valid = rows
         self._several = problem.kind == "labels"
-        self._label = torch.from_numpy(problem.label[train]).long()
+        self._label = on(device, problem.label[train]).long()
         frequencies = class_frequencies(problem.label[train], problem.outputs)
         self._share = np.clip(frequencies, MARGIN, 1 - MARGIN)
-        self._prior = torch.from_numpy(_log_odds(self._share, self._several)).float()
-        mean_loss = make_loss(problem.kind, torch.from_numpy(frequencies).float(), class_weights=class_weights)
+        self._prior = on(device, _log_odds(self._share, self._several)).float()
+        mean_loss = make_loss(problem.kind, on(device, frequencies).float(), class_weights=class_weights)
         # per edge: a mean over its classes would leave less of it the more there are, against the same penalties
         self._loss = (lambda said, wanted: mean_loss(said, wanted) * problem.outputs) if self._several else mean_loss
         shown = metric_of(problem.kind, class_weights=class_weights)
         self.metric, self.higher_is_better, self._measure = shown.name, shown.higher_is_better, shown.measure
         self._width = width
-        self._valid = _Ends(problem, valid)
-        self._wanted = torch.from_numpy(problem.wanted(valid))
+        self._valid = _Ends(problem, valid, device)
+        self._wanted = on(device, problem.wanted(valid))
         outputs = problem.outputs
         hot = problem.wanted(train)
         made = []
         for i, nodes in enumerate((problem.source[train], problem.dest[train])):
-            encoder = _encoder(problem, train, i, None, width, outputs, generator)
+            encoder = _encoder(problem, train, i, None, width, outputs, generator, device)
             encoder.start_biases(self._start(nodes, hot, problem.counts[i]))
             made.append(encoder)
         self.encoders = (made[0], made[1])
-        self._relation = torch.randn(outputs, width, generator=generator)
+        self._relation = torch.randn(outputs, width, generator=generator).to(device)
 
     def _start(self, nodes: IndexArray, hot: FloatArray, count: int) -> FloatArray:
         """Log of how much more frequent each class is among a node's edges, drawn towards 0 as by `SHRINKAGE` edges:
@@ -198,7 +205,7 @@ class ClassObjective:
 
     def trained(self, source: EndState, dest: EndState) -> Trained:
         """See `Objective`."""
-        return Trained(source, dest, self._relation.detach().clone(), self._prior)
+        return Trained(source, dest, self._relation.detach().clone().cpu(), self._prior.cpu())
 
     def _decode(self, s: Tensor, t: Tensor) -> Tensor:
         w = self._width
@@ -208,9 +215,9 @@ class ClassObjective:
 class _Ends:
     """Ends of some edges, as torch indexes with them."""
 
-    def __init__(self, problem: EdgeProblem, rows: RowArray) -> None:
-        self.source = torch.from_numpy(problem.source[rows]).long()
-        self.dest = torch.from_numpy(problem.dest[rows]).long()
+    def __init__(self, problem: EdgeProblem, rows: RowArray, device: torch.device) -> None:
+        self.source = on(device, problem.source[rows]).long()
+        self.dest = on(device, problem.dest[rows]).long()
 
 
 def _encoder(
@@ -221,6 +228,7 @@ def _encoder(
     width: int,
     outputs: int,
     generator: torch.Generator,
+    device: torch.device,
 ) -> Encoder:
     """The encoder of an end (0: sources). The target's training edges bring messages, and once more weighted by
     `residual` float32 [E], what is left of their labels."""
@@ -237,7 +245,7 @@ def _encoder(
     features, extra = (
         (problem.dest_features, problem.dest_extra) if end else (problem.source_features, problem.source_extra)
     )
-    return Encoder(problem.degrees(train)[end], features, [*own, *extra], width, generator, outputs)
+    return Encoder(problem.degrees(train)[end], features, [*own, *extra], width, generator, outputs, device)
 
 
 def _dot(s: Tensor, t: Tensor) -> Tensor:

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from ekiden_engine.kernels import EdgeMatrix, IntArray, aggregate
 from ekiden_engine.models.base import FloatArray
+from ekiden_engine.models.device import CPU, on
 from ekiden_engine.models.nodes_structure import RelationKey
 from ekiden_engine.models.optimizer import Parameter
 
@@ -55,18 +56,18 @@ class Neighbours:
 class Relation:
     """`Neighbours` as a normalised matrix [nodes, neighbours]."""
 
-    def __init__(self, given: Neighbours, nodes: int, degree: FloatArray) -> None:
+    def __init__(self, given: Neighbours, nodes: int, degree: FloatArray, device: torch.device = CPU) -> None:
         """`degree` float32 [nodes]: training edges per node."""
         self.key = given.key
         self.target = given.target
         self.count = given.count
-        self.features = None if given.features is None else torch.from_numpy(given.features)
+        self.features = None if given.features is None else on(device, given.features)
         plain = normalised(given.rows, nodes)
         values = plain if given.weights is None else plain * given.weights
-        self.edges = EdgeMatrix(given.rows, given.columns, values, (nodes, given.count))
+        self.edges = EdgeMatrix(given.rows, given.columns, values, (nodes, given.count), device)
         self.carries_label = given.weights is not None
         exposure = np.bincount(given.columns, plain**2 * degree[given.rows], given.count)
-        self.exposure = torch.from_numpy(exposure.astype(np.float32))
+        self.exposure = on(device, exposure.astype(np.float32))
         """How strongly the target's training edges pull at each neighbour's message, [count]; its degree, in
         the target relation."""
 
@@ -109,17 +110,20 @@ class Encoder:
         width: int,
         generator: torch.Generator,
         outputs: int = 1,
+        device: torch.device = CPU,
     ) -> None:
         """`degree` float32 [n]: training edges per node; `features` float32 [n, f]; `outputs`: biases per node."""
         self.width = width
+        self._device = device
         n, f = features.shape
-        self.degree = torch.from_numpy(degree)
-        self.relations = [Relation(given, n, degree) for given in neighbours]
-        self._x = torch.from_numpy(features) if f else None
+        self.degree = on(device, degree)
+        self.relations = [Relation(given, n, degree, device) for given in neighbours]
+        self._x = on(device, features) if f else None
 
         def table(rows: int, weight: Tensor | None = None) -> Tensor:
             values = torch.randn(rows, width + outputs, generator=generator) * INIT_STD
             values[:, width:] = 0
+            values = values.to(device)
             if weight is not None:
                 values *= (weight > 0)[:, None]  # what no training edge reaches must not add noise
             return values
@@ -137,16 +141,16 @@ class Encoder:
     ) -> None:
         """Set the bias columns: of the nodes [n, outputs]; for one output also of the features [f], and of neighbours
         by relation."""
-        self.free[:, self.width :] = torch.from_numpy(own)
+        self.free[:, self.width :] = on(self._device, own)
         if self.project is not None and features is not None:
-            self.project[:, -1] = torch.from_numpy(features)
+            self.project[:, -1] = on(self._device, features)
         for relation, table in zip(self.relations, self.messages, strict=True):
             if not relation.target and relation.key in neighbours:
-                table[:, -1] = torch.from_numpy(neighbours[relation.key])
+                table[:, -1] = on(self._device, neighbours[relation.key])
 
     def parameters(self, per_edge: float) -> list[Parameter]:
         """Every tensor to train, with its L2 weights; `per_edge` scales those that are per training edge."""
-        columns = torch.ones(self.free.shape[1])
+        columns = torch.ones(self.free.shape[1], device=self._device)
         own, told = columns * PENALTY_ID, columns * PENALTY_MESSAGE
         own[self.width :] = told[self.width :] = PENALTY_BIAS
         found = [Parameter(self.free, per_edge * self.degree[:, None] * own)]
@@ -179,11 +183,11 @@ class Encoder:
         return learnt if told is None else learnt + told
 
     def state(self) -> EndState:
-        """What stays of the encoder once it is trained."""
+        """What stays of the encoder once it is trained, on the CPU."""
         messages = self._told_by()
         learnt, told = self._parts(messages)
         trained = self.degree > 0
-        nobody = torch.zeros(self.free.shape[1])
+        nobody = torch.zeros(self.free.shape[1], device=self._device)
         own = self.free[trained].mean(0) if bool(trained.any()) else nobody
         usual = learnt[trained].mean(0) if bool(trained.any()) else nobody
         from_features = nobody
@@ -193,10 +197,10 @@ class Encoder:
         whole = learnt if told is None else learnt + told
         mean = whole[trained].mean(0) if bool(trained.any()) else nobody
         return EndState(
-            torch.cat([whole, mean[None]]),
-            torch.stack([own, usual, from_features]),
-            None if self.project is None else self.project.clone(),
-            tuple((r.key, r.carries_label, m.clone()) for r, m in zip(self.relations, messages, strict=True)),
+            torch.cat([whole, mean[None]]).cpu(),
+            torch.stack([own, usual, from_features]).cpu(),
+            None if self.project is None else self.project.clone().cpu(),
+            tuple((r.key, r.carries_label, m.clone().cpu()) for r, m in zip(self.relations, messages, strict=True)),
         )
 
     def _parts(self, messages: Sequence[Tensor] | None = None) -> tuple[Tensor, Tensor | None]:

@@ -13,6 +13,7 @@ import torch
 from ekiden_engine.errors import BadData
 from ekiden_engine.kernels import gather
 from ekiden_engine.models.base import Curve, CurvePoint
+from ekiden_engine.models.device import CPU, on
 from ekiden_engine.models.edges_objectives import Objective, Trained
 from ekiden_engine.models.edges_problem import EdgeProblem, RowArray
 from ekiden_engine.models.optimizer import Adam
@@ -27,8 +28,9 @@ TOLERANCE: Final = 1e-5
 STRENGTH: Final = "regularization-coef"
 """The hyperparameter in which members of a search differ."""
 
-MakeObjective = Callable[[EdgeProblem, tuple[RowArray, RowArray], int, torch.Generator], Objective]
-"""From the problem, training and validation rows, the width of a vector and the source of its starting values."""
+MakeObjective = Callable[[EdgeProblem, tuple[RowArray, RowArray], int, torch.Generator, torch.device], Objective]
+"""From the problem, training and validation rows, the width of a vector, the source of its starting values, and the
+device."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +62,7 @@ def fit_member(
     seed: int,
     report: Callable[[str, CurvePoint], None],
     stop_requested: Callable[[], bool],
+    device: torch.device = CPU,
 ) -> Member:
     """Train one member; the same arguments give the same member.
 
@@ -69,9 +72,9 @@ def fit_member(
     started = time.perf_counter()
     generator = torch.Generator().manual_seed(seed)
     train, valid = problem.set_aside(seed, CARVED)
-    objective = make_objective(problem, (train, valid), recipe.width, generator)
+    objective = make_objective(problem, (train, valid), recipe.width, generator, device)
     encoders, width = objective.encoders, recipe.width
-    source, dest = torch.from_numpy(problem.source[train]).long(), torch.from_numpy(problem.dest[train]).long()
+    source, dest = on(device, problem.source[train]).long(), on(device, problem.dest[train]).long()
     per_edge = recipe.regularization / len(train)
     parameters = [p for encoder in encoders for p in encoder.parameters(per_edge)]
     optimizer = Adam([*parameters, *objective.parameters()], recipe.lr)
@@ -81,12 +84,12 @@ def fit_member(
     for epoch in range(1, recipe.epochs + 1):
         total = 0.0
         for shuffled in torch.split(torch.randperm(len(train), generator=generator), recipe.batch_size):
-            batch = shuffled.sort().values  # neighbours in memory
+            batch = shuffled.sort().values.to(device)  # neighbours in memory
             with encoders[0].hiding(batch), encoders[1].hiding(batch):
                 s = gather(encoders[0].encode(), source[batch])
                 t = gather(encoders[1].encode(), dest[batch])
                 if recipe.dropout:
-                    keep = torch.rand(len(batch), width, generator=generator) >= recipe.dropout
+                    keep = (torch.rand(len(batch), width, generator=generator) >= recipe.dropout).to(device)
                     s = torch.cat([s[:, :width] * keep / (1 - recipe.dropout), s[:, width:]], 1)
                 loss = objective.loss(s, t, batch)
                 loss.backward()  # type: ignore[no-untyped-call]

@@ -170,7 +170,9 @@ def _weights(problem: NodeProblem, networks: Sequence[Network]) -> dict[str, npt
         layers = [n.layers[level] for n in networks]
         mine = [at for at, relation in enumerate(layers[0].relations) if relation.here == t]
         found[f"layer.{level}.shift"] = stacked([layer.shift for layer in layers])
-        found[f"layer.{level}.relations"] = stacked([layer.matrices()[mine] for layer in layers])
+        found[f"layer.{level}.relations"] = np.ascontiguousarray(
+            stacked([layer.matrices() for layer in layers])[:, mine]
+        )
         loops = [layer.self_loop for layer in layers if layer.self_loop is not None]
         if loops:
             found[f"layer.{level}.self"] = stacked(loops)

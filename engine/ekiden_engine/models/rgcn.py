@@ -17,8 +17,11 @@ from typing import ClassVar
 
 import torch
 
+from ekiden_engine.checkpoints import checkpoints_of
 from ekiden_engine.graph import EncodedGraph, Target
 from ekiden_engine.models.base import Curve, Fit, Progress, Step
+from ekiden_engine.models.device import device_name, pick_device
+from ekiden_engine.models.edges_checkpoints import restored_member, save_member
 from ekiden_engine.models.edges_objectives import ClassObjective, NumberObjective, Objective
 from ekiden_engine.models.edges_problem import EdgeProblem, RowArray, make_edge_problem
 from ekiden_engine.models.edges_result import make_predictor
@@ -70,10 +73,11 @@ class Rgcn:
         problem = make_edge_problem(graph, target, relational=self.relational)
         threads = threads_for(len(problem.train))
         torch.set_num_threads(threads)
+        device = pick_device()
         settings = self.settings
         curves: list[Curve] = []
         if settings.regularization is None:
-            chosen, first = self._climb(problem, curves, progress)
+            chosen, first = self._climb(problem, curves, progress, device)
         else:
             chosen, first = settings.regularization, None
         members = [] if first is None else [first]
@@ -81,7 +85,7 @@ class Rgcn:
             if members and progress.stop_requested():
                 break
             step = Step(f"member {index + 1}/{settings.seeds}", settings.seeds - index - 1)
-            member = self._member(problem, index, chosen, step, progress)
+            member = self._member(problem, index, chosen, step, progress, device)
             members.append(member)
             curves.append(member.curve)
         resolved = replace(settings, regularization=chosen)
@@ -91,21 +95,24 @@ class Rgcn:
             hyperparameters=as_hyperparameters(resolved),
             stopped=progress.stop_requested(),
             threads=threads,
+            device=device_name(device),
         )
 
-    def _climb(self, problem: EdgeProblem, curves: list[Curve], progress: Progress) -> tuple[float, Member]:
+    def _climb(
+        self, problem: EdgeProblem, curves: list[Curve], progress: Progress, device: torch.device
+    ) -> tuple[float, Member]:
         """Try stronger regularisation with the first seed while validation says that it pays."""
         seeds = self.settings.seeds
 
         def search(multiple: float, left: int) -> Step:
             return Step(f"search for the regularization, strength {multiple:g}", left)
 
-        best = self._member(problem, 0, LADDER[0], search(LADDER[0], seeds), progress)
+        best = self._member(problem, 0, LADDER[0], search(LADDER[0], seeds), progress, device)
         curves.append(best.curve)
         for multiple in LADDER[1:]:
             if progress.stop_requested():
                 break
-            trial = self._member(problem, 0, multiple, search(multiple, seeds - 1), progress)
+            trial = self._member(problem, 0, multiple, search(multiple, seeds - 1), progress, device)
             before, after = best.loss, trial.loss
             better = after < before * (1 - WORTHWHILE)
             loser = len(curves) - 1 if better else len(curves)
@@ -121,8 +128,20 @@ class Rgcn:
         progress.note(f"regularization strength {_strength(best):g} it is; that model is member 1/{seeds}")
         return _strength(best), best
 
-    def _member(self, problem: EdgeProblem, index: int, multiple: float, step: Step, progress: Progress) -> Member:
-        settings = self.settings
+    def _member(
+        self,
+        problem: EdgeProblem,
+        index: int,
+        multiple: float,
+        step: Step,
+        progress: Progress,
+        device: torch.device,
+    ) -> Member:
+        """Train a member with the seed at `index`, or take it from the checkpoints."""
+        settings, name = self.settings, f"member-{index}-{multiple:g}"
+        restored = restored_member(progress, name, step, settings.epochs)
+        if restored is not None:
+            return restored
         batch = settings.batch_size or max(64, -(-len(problem.train) // 16))
         recipe = Recipe(
             width=settings.width,
@@ -133,23 +152,32 @@ class Rgcn:
             regularization=multiple,
             patience=settings.patience if settings.early_stop else settings.epochs,
         )
-        return fit_member(
+        member = fit_member(
             problem,
             self.objective,
             recipe,
             settings.seed + index,
             report=lambda metric, point: progress.epoch(step, settings.epochs, metric, point),
             stop_requested=progress.stop_requested,
+            device=device,
         )
+        if not progress.stop_requested():  # else it may be cut short
+            save_member(checkpoints_of(progress), name, member)
+        return member
 
     def objective(
-        self, problem: EdgeProblem, rows: tuple[RowArray, RowArray], width: int, generator: torch.Generator
+        self,
+        problem: EdgeProblem,
+        rows: tuple[RowArray, RowArray],
+        width: int,
+        generator: torch.Generator,
+        device: torch.device,
     ) -> Objective:
         """What a member is trained for."""
         if problem.kind == "number":
-            return NumberObjective(problem, rows, width, generator)
+            return NumberObjective(problem, rows, width, generator, device)
         weights = self.settings.class_weights
-        return ClassObjective(problem, rows, width, generator, class_weights=weights)
+        return ClassObjective(problem, rows, width, generator, device, class_weights=weights)
 
 
 def _strength(member: Member) -> float:

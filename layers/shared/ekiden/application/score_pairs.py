@@ -17,9 +17,11 @@ CSV = "text/csv"
 MAX_BODY_BYTES = 6_291_456
 """SageMaker's limit for a request to an endpoint."""
 RESULT_HEADER = b"source,target,score,status"
+CLASS_RESULT_HEADER = b"source,target,value,score,status"
+"""Of a model of classes: the most probable one, and its probability."""
 MAX_RESULT_BYTES = 4 * 1024 * 1024
 OUTCOMES = frozenset({b"scored", b"fallback_source", b"fallback_target", b"fallback_both", b"invalid"})
-"""What an endpoint may say of a pair, in the second column of its answer."""
+"""What an endpoint may say of a pair, in the last column of its answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +66,7 @@ class ScoreParts:
                 raise ContractViolation(
                     f"endpoint {endpoint} answered {len(scores)} lines to {expected} pairs", code="BAD_ANSWER"
                 )
-            if any(score.partition(b",")[2] not in OUTCOMES for score in scores):
+            if not all(b"," in score and score.rpartition(b",")[2] in OUTCOMES for score in scores):
                 raise ContractViolation(f"endpoint {endpoint} answered lines that are no scores", code="BAD_ANSWER")
             done: dict[str, dict[int, PartCounts]] = defaultdict(dict)
             start = 0
@@ -96,7 +98,8 @@ class ScoreParts:
 
     def _write(self, part: _Loaded, scores: list[bytes]) -> PartCounts:
         rows = [line + b"," + score for line, score in zip(part.lines, scores, strict=True)]
-        body = b"\n".join([RESULT_HEADER, *rows, b""])
+        header = CLASS_RESULT_HEADER if scores[0].count(b",") > 1 else RESULT_HEADER
+        body = b"\n".join([header, *rows, b""])
         # A repeat finds the object and leaves it: whoever reads results never sees them change. It counts what is
         # there, which another version of the model may have scored.
         key = naming.part_key(part.message.request_id, part.message.part)
