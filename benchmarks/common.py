@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 RESULTS = Path(__file__).parent / "results"
-PACKAGES = ("boto3", "gensim", "numba", "numpy", "optuna", "pyarrow", "torch", "torch_geometric")
+PACKAGES = ("boto3", "faiss-cpu", "gensim", "numba", "numpy", "optuna", "pyarrow", "torch", "torch_geometric")
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,6 +25,8 @@ with warnings.catch_warnings():  # torch says once per process that CSR is in be
 IntArray = npt.NDArray[np.integer[Any]]
 FloatArray = npt.NDArray[np.float32]
 CPU = torch.device("cpu")
+CACHED_PAIRS = 4096
+"""Pairs of vectors that are multiplied at a time, so that they stay in the processor's cache."""
 
 
 class EdgeMatrix:
@@ -81,6 +83,15 @@ def gather(x: Tensor, index: Tensor) -> Tensor:
     return cast(Tensor, _gather(x, index))
 
 
+def pair_dot(x: Tensor, y: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    """`(x[rows] * y[columns]).sum(1)`, [m], for `x` [n, d], `y` [k, d], indices int64 [m].
+
+    The rows are never copied out as a whole: that would be most of the work. The backward pass is one CSR product for
+    `x` and one for `y`, of a matrix that has the gradient of pair i at (rows[i], columns[i]).
+    """
+    return cast(Tensor, _pair_dot(x, y, rows, columns))
+
+
 class _Aggregate(torch.autograd.Function):
     @staticmethod
     def forward(ctx: FunctionCtx, matrix: Tensor, transpose: Tensor, x: Tensor) -> Tensor:
@@ -109,9 +120,30 @@ class _Gather(torch.autograd.Function):
         return selection @ gradients[0], None
 
 
+class _PairDot(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: FunctionCtx, x: Tensor, y: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+        keep = cast(Any, ctx)
+        keep.x, keep.y, keep.rows, keep.columns = x, y, rows, columns
+        pairs = zip(rows.split(CACHED_PAIRS), columns.split(CACHED_PAIRS), strict=True)
+        return torch.cat([torch.linalg.vecdot(x[r], y[c]) for r, c in pairs])
+
+    @staticmethod
+    def backward(ctx: FunctionCtx, *gradients: Tensor) -> tuple[Tensor, Tensor, None, None]:
+        keep, (gradient,) = cast(Any, ctx), gradients
+        found = []
+        for here, there, x in ((keep.rows, keep.columns, keep.y), (keep.columns, keep.rows, keep.x)):
+            count = len(keep.x) if here is keep.rows else len(keep.y)
+            order, pointers = _order(here, count)
+            shape = (count, len(x))
+            found.append(_csr(pointers, there[order].to(torch.int32), gradient[order], shape) @ x)
+        return found[0], found[1], None, None
+
+
 # torch leaves `apply` untyped
 _aggregate: Callable[..., Any] = _Aggregate.apply
 _gather: Callable[..., Any] = _Gather.apply
+_pair_dot: Callable[..., Any] = _PairDot.apply
 
 
 def _order(index: Tensor, bound: int) -> tuple[Tensor, Tensor]:

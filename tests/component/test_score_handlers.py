@@ -402,16 +402,13 @@ def test_an_answer_that_is_no_scores_fails_the_request_and_writes_nothing(world:
 
 
 def test_classes_come_with_their_probability(world: World) -> None:
-    accepted(world, [["a", "b"], ["c", "d"], ["", "d"]])
-    world.endpoints.models["movielens"] = lambda lines: [
-        b"glad,0.75,scored",
-        b'"so, so",0.5,fallback_both',
-        b",,invalid",
-    ]
+    accepted(world, [["a", "b"], ["c", "d"], ["e", "d"]])
+    answer = [b"glad,0.75,scored", b'"so, so",0.5,fallback_both', b",,invalid"]
+    world.endpoints.models["movielens"] = lambda lines: answer
     assert work(world) == NOTHING
-    (body,) = results(world)
-    assert body == (
-        b'source,target,value,score,status\na,b,glad,0.75,scored\nc,d,"so, so",0.5,fallback_both\n,d,,,invalid\n'
+    (key,) = world.objects.keys("scores/scores-1/results/")
+    assert world.objects.get(BUCKET, key, limit=10**4) == (
+        b'source,target,value,score,status\na,b,glad,0.75,scored\nc,d,"so, so",0.5,fallback_both\ne,d,,,invalid\n'
     )
     assert stored(world).status is ScoreStatus.COMPLETED
 
