@@ -47,6 +47,10 @@ demo: setup ## Run the main job on the embedded cloud and show the result (DATA=
 test: setup ## Run all tests, the local end-to-end test included (ARGS=… goes to pytest)
 	@$(BIN)/python -m pytest $(ARGS)
 
+.PHONY: test-gpu
+test-gpu: setup ## Train every torch model on a CUDA GPU beside the CPU (skipped where there is none)
+	@$(BIN)/python -m pytest -rs tests/gpu $(ARGS)
+
 .PHONY: lint
 lint: setup ## Format check, lint, types, layers, template
 	@$(BIN)/ruff format --check .

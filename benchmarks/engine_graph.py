@@ -30,7 +30,9 @@ SPEC = {
     "version": 1,
     "name": "generated",
     "graph": {"source": "s3://bench-graph/generated/"},
-    "targets": [{"edge": ["user", "rated", "item"], "property": "rating", "type": "regression", "split_rate": [0.9, 0.05, 0.05]}],
+    "targets": [
+        {"edge": ["user", "rated", "item"], "property": "rating", "type": "regression", "split_rate": [0.9, 0.05, 0.05]}
+    ],
     "features": [
         {"node": "user", "property": "age", "type": "numerical", "norm": "min-max"},
         {"node": "user", "property": "gender", "type": "category"},
@@ -74,7 +76,9 @@ def generate(size: Size, folder: Path, seed: int = 0) -> None:
     bias_u, bias_i = random.normal(0, USER_BIAS, size.users), random.normal(0, ITEM_BIAS, size.items)
     for number, first in enumerate(range(0, size.edges, FILE_ROWS)):
         last = min(first + FILE_ROWS, size.edges)
-        with _Writer(folder / f"ratings-{number}.csv", ("~id", "~from", "~to", "~label", "rating:Int", "timestamp:Long")) as out:
+        with _Writer(
+            folder / f"ratings-{number}.csv", ("~id", "~from", "~to", "~label", "rating:Int", "timestamp:Long")
+        ) as out:
             for start in range(first, last, BLOCK_ROWS):
                 count = min(BLOCK_ROWS, last - start)
                 u, i = source.draw(count), dest.draw(count)
@@ -111,7 +115,8 @@ class _Ends:
 
     def draw(self, count: int) -> npt.NDArray[np.int64]:
         found = np.searchsorted(self._cumulated, self._random.random(count) * self._cumulated[-1], side="right")
-        return np.minimum(found, len(self._cumulated) - 1)
+        drawn: npt.NDArray[np.int64] = np.minimum(found, len(self._cumulated) - 1)
+        return drawn
 
 
 class _Writer:

@@ -2,8 +2,8 @@
 
     python -m benchmarks.engine_throughput PROCESSED [--rounds N]
 
-A step is forward, backward and update: all nodes are encoded from all of their edges, and a batch of edges is predicted,
-a sixteenth of them as by default, or all of them at once. Both have the same parameters, starting values, relations,
+A step is forward, backward and update: all nodes are encoded from all of their edges, and a batch of edges is
+predicted, a sixteenth of them as by default, or all of them at once. Both have the same parameters, starting values, relations,
 hidden labels, loss and L2 penalty; theirs passes messages as `torch_geometric.nn.MessagePassing` does out of the box:
 gather the senders, weight, add up at the receivers. Their losses in the first steps must agree. Steps alternate; the
 last line printed is JSON.
@@ -12,6 +12,7 @@ last line printed is JSON.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import statistics
 import sys
@@ -162,7 +163,7 @@ def epoch_seconds(graph: EncodedGraph, epochs: int) -> float:
     given = {"num-hidden": str(WIDTH), "num-epochs": str(epochs), "seeds": "1", "regularization-coef": "1"}
     fit = make_trainer("rgcn", Task.EDGE_REGRESSION, given).fit(graph, graph.targets[0], Silent())
     seconds = [point.seconds for point in fit.curves[0].points]
-    return statistics.median(b - a for a, b in zip(seconds[:-1], seconds[1:], strict=True))
+    return statistics.median(b - a for a, b in itertools.pairwise(seconds))
 
 
 def main() -> int:

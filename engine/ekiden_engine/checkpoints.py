@@ -205,6 +205,12 @@ class Checkpoints:
         except OSError as error:
             self._complain(f"{self._path}{name} could not be written: {str(error)[:200]}")
 
+    def remove(self, *names: str) -> None:
+        """Forget the states of these names, as far as there are any."""
+        for name in names:
+            if self._store is not None:
+                self._file(self._store, name).unlink(missing_ok=True)
+
     def remove_levels(self, *names: str) -> None:
         """Forget the folders and levels of these names, as far as there are any."""
         for name in names:

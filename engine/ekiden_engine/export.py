@@ -69,7 +69,7 @@ def export_graph(source: Path, target: Path, spec: PipelineSpec) -> GraphShape:
     """Check and convert the graph in `source`; return what it holds.
 
     Raises `BadData`: NO_FILES, BAD_CSV, BAD_HEADER, MISSING_COLUMN, MISSING_VALUE, NOT_A_NUMBER, EMPTY_GRAPH,
-    DUPLICATE_ID, DANGLING_EDGE, UNKNOWN_LABEL, UNKNOWN_PROPERTY, TARGET_AS_FEATURE, NO_SPLIT_FILE, NO_VECTORS_FILE.
+    DUPLICATE_ID, DANGLING_EDGE, UNKNOWN_LABEL, UNKNOWN_PROPERTY, NO_SPLIT_FILE, NO_VECTORS_FILE.
     """
     splits = split_files(spec)
     files = find_files(source, exclude=[*splits, *vectors_files(spec).values()])

@@ -52,12 +52,9 @@ def split_files(spec: PipelineSpec) -> list[str]:
 
 
 def check_spec(spec: PipelineSpec, shape: GraphShape) -> None:
-    """Raise `BadData` UNKNOWN_LABEL or UNKNOWN_PROPERTY for the first target or feature that the graph lacks;
-    TARGET_AS_FEATURE for a feature that is to be predicted."""
-    to_predict: dict[tuple[str | EdgeType | None, str | None], str] = {}
+    """Raise `BadData` UNKNOWN_LABEL or UNKNOWN_PROPERTY for the first target or feature that the graph lacks."""
     for index, target in enumerate(spec.targets):
         where = f"targets[{index}]"
-        to_predict[target.node or target.edge, target.property] = where
         if target.node is None and target.edge is None:
             continue
         found = _edge(shape, target.edge, where) if target.edge is not None else _node(shape, target.node or "", where)
@@ -71,11 +68,6 @@ def check_spec(spec: PipelineSpec, shape: GraphShape) -> None:
             label = feature.node or ""
             found = _node(shape, label, where)
         _check_property(where, feature.property, label, found)
-        if (target_place := to_predict.get((feature.node or feature.edge, feature.property))) is not None:
-            raise BadData(
-                "TARGET_AS_FEATURE",
-                f"{where}: {quoted(feature.property)} is what {target_place} predicts; remove the feature",
-            )
 
 
 def build_configuration(

@@ -25,7 +25,7 @@ with warnings.catch_warnings():  # torch says once per process that CSR is in be
 IntArray = npt.NDArray[np.integer[Any]]
 FloatArray = npt.NDArray[np.float32]
 CPU = torch.device("cpu")
-CACHED_PAIRS = 4096
+CACHED_PAIRS = 2048
 """Pairs of vectors that are multiplied at a time, so that they stay in the processor's cache."""
 
 
@@ -125,7 +125,7 @@ class _PairDot(torch.autograd.Function):
     def forward(ctx: FunctionCtx, x: Tensor, y: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
         keep = cast(Any, ctx)
         keep.x, keep.y, keep.rows, keep.columns = x, y, rows, columns
-        pairs = zip(rows.split(CACHED_PAIRS), columns.split(CACHED_PAIRS), strict=True)
+        pairs = zip(torch.split(rows, CACHED_PAIRS), torch.split(columns, CACHED_PAIRS), strict=True)
         return torch.cat([torch.linalg.vecdot(x[r], y[c]) for r, c in pairs])
 
     @staticmethod

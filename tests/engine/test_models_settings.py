@@ -110,3 +110,16 @@ def test_what_auto_stands_for_in_a_regression_of_edges_is_in_force_and_told() ->
     told = fitted.fit(graph, graph.targets[0], Recorder()).hyperparameters
     assert {"num-hidden": "32", "lr": "0.002", "dropout": "0", "window-for-early-stop": "6"}.items() <= told.items()
     assert "auto" not in {value for name, value in told.items() if name != "batch-size"}
+
+
+@pytest.mark.parametrize("model", ["transe", "distmult", "complex", "rotate"])
+def test_a_search_of_an_embedding_draws_many_negatives(model: str) -> None:
+    tiers = hpo_document(model, {}, Task.LINK_PREDICTION)["models"][0]
+    (found,) = [p for tier in tiers.values() if isinstance(tier, list) for p in tier if p["param"] == "num-negs"]
+    assert found["range"] == [256, 8192]
+
+
+def test_a_search_varies_class_weights_where_classes_are_predicted() -> None:
+    for task in (Task.NODE_CLASSIFICATION, Task.EDGE_CLASSIFICATION, Task.EDGE_REGRESSION):
+        varied = [p["param"] for p in hpo_document("rgcn", {}, task)["models"][0]["2-tier-param"]]
+        assert ("use-class-weight" in varied) == (task is not Task.EDGE_REGRESSION)

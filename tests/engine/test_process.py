@@ -477,10 +477,3 @@ def test_encoders_learn_from_nodes_that_are_not_held_out(tmp_path: Path) -> None
     # THEN the range is that of the others, a node without a label among them
     np.testing.assert_allclose(graph.node("user").features[:, 0], [0.0, 1.0, 2.0, 0.5])
     assert graph.labels(graph.targets[0]).split.tolist() == [0, 0, 2, 255]
-
-
-def test_a_feature_that_is_to_be_predicted_is_refused(tmp_path: Path) -> None:
-    feature = {"node": "user", "property": "plan", "type": "category"}
-    with pytest.raises(BadData, match=r"features\[0\]: .plan. is what targets\[0\] predicts") as caught:
-        process_kinds(tmp_path, [{"node": "user", "property": "plan", "type": "classification"}], features=[feature])
-    assert caught.value.code == "TARGET_AS_FEATURE"

@@ -41,6 +41,11 @@ FILES = {
     "evaluation.json",
     "predictions.parquet",
     "report.html",
+    "embeddings/entity.npy",
+    "embeddings/entity.json",
+    "eval_metrics_info.json",
+    "test_metrics_info.json",
+    "infer_instance_recommendation.json",
 }
 
 
@@ -264,7 +269,7 @@ def test_a_model_that_contradicts_its_config_is_not_loaded(tmp_path: Path) -> No
     config = json.loads((root.model / "config.json").read_text())
     (entry,) = config["targets"]
     for change, says in (
-        ({"mappings": {}}, "has 40 user nodes, mappings has no"),
+        ({"mappings": {}}, "targets/0: node type .user. is not in mappings"),
         ({"mappings": {"user": "../secret", "movie": "x"}}, "../secret is not in manifest.json"),
         ({"targets": [{**entry, "predictor": "tree"}]}, '"tree" is unknown'),
         ({"targets": [{**entry, "folder": "targets/1"}]}, "targets/1/edges.safetensors is not in manifest.json"),

@@ -30,6 +30,7 @@ from ekiden_engine.models.nodes_fitting import Member, Recipe, fit_member, resto
 from ekiden_engine.models.nodes_network import Design, Matrices, free_types
 from ekiden_engine.models.nodes_problem import NodeProblem, make_node_problem
 from ekiden_engine.models.nodes_result import make_predictor
+from ekiden_engine.models.passes import Pass
 from ekiden_engine.models.settings import as_hyperparameters, decided, read_settings, setting
 
 LAYERS_AND_STEPS: Final = ((0, 10), (2, 0), (1, 10), (0, 0))
@@ -183,14 +184,19 @@ class _Search:
                 decay=candidate.decay,
                 class_weights=settings.class_weights,
             )
+            run = Pass(checkpoints_of(self.progress), name)
+            if run.resumed:
+                self.progress.note(f"resumed after epoch {len(run.points)}/{settings.epochs} of {step.words}")
+            told = run.step(step)
             member = fit_member(
                 self.problem,
                 self.matrices,
                 candidate.design,
                 recipe,
                 settings.seed + index,
-                report=lambda metric, point: self.progress.epoch(step, settings.epochs, metric, point),
+                report=lambda metric, point: self.progress.epoch(told, settings.epochs, metric, point),
                 stop_requested=self.progress.stop_requested,
+                run=run,
             )
             if not self.progress.stop_requested():
                 document = {"words": candidate.words, "loss": member.loss, "curve": asdict(member.curve)}
@@ -198,6 +204,7 @@ class _Search:
                 for value in values:
                     value.requires_grad_(False)
                 checkpoints_of(self.progress).save(name, document, {str(i): array_of(v) for i, v in enumerate(values)})
+                run.done()
         self.curves.append(replace(member.curve, settings=candidate.settings))
         return member
 

@@ -12,6 +12,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from ekiden_engine.checkpoints import Checkpoints
 from ekiden_engine.errors import BadData
 from ekiden_engine.models.base import Curve, CurvePoint
 from ekiden_engine.models.device import CPU, half_of, on
@@ -19,6 +20,7 @@ from ekiden_engine.models.label_losses import make_loss, metric_of
 from ekiden_engine.models.nodes_network import Design, Matrices, Network
 from ekiden_engine.models.nodes_problem import NodeProblem, RowArray
 from ekiden_engine.models.optimizer import Adam
+from ekiden_engine.models.passes import Pass
 
 CARVED: Final = 0.1
 """Share of the training rows that each member sets aside to decide when to stop, if the data has no validation rows.
@@ -58,8 +60,9 @@ def fit_member(
     seed: int,
     report: Callable[[str, CurvePoint], None],
     stop_requested: Callable[[], bool],
+    run: Pass | None = None,
 ) -> Member:
-    """Train one member; the same arguments give the same member.
+    """Train one member; the same arguments give the same member, also if `run` was interrupted and is resumed.
 
     Keeps the epoch with the lowest validation loss; stops `patience` epochs after it, after `epochs`, or at the end of
     the epoch in which `stop_requested` turns true. Raises `BadData` TRAINING_DIVERGED.
@@ -78,9 +81,21 @@ def fit_member(
     loss_of = make_loss(problem.kind, share, class_weights=recipe.class_weights)
     consistency = Consistency(problem, train, device)
     metric = metric_of(problem.kind, class_weights=recipe.class_weights)
-    points: list[CurvePoint] = []
+    run = run or Pass(Checkpoints(), "")
+    points = list(run.points)
     best, best_epoch, kept = float("inf"), 0, [p.value.detach().clone() for p in parameters]
-    for epoch in range(1, recipe.epochs + 1):
+    random = [generator] if network.noise is generator else [generator, network.noise]
+    if run.resumed:
+        tensors = run.restore(parameters, optimizer, random)
+        best, best_epoch = run.document["best"], run.document["best_epoch"]
+        kept = [tensors[f"kept.{i}"].to(device) for i in range(len(parameters))]
+        consistency.taught = tensors["taught"].to(device) if "taught" in tensors else None
+        started -= points[-1].seconds
+    for point in points:
+        report(metric.name, point)
+    for epoch in range(len(points) + 1, recipe.epochs + 1):
+        if points and epoch - 1 - best_epoch >= recipe.patience:
+            break
         said = network.forward(recipe.dropout)
         loss = loss_of(said[rows], wanted)
         (loss + consistency(said, epoch)).backward()  # type: ignore[no-untyped-call]
@@ -102,7 +117,11 @@ def fit_member(
             best, best_epoch = valid_loss, epoch
             for copy, parameter in zip(kept, parameters, strict=True):
                 copy.copy_(parameter.value.detach())
-        if epoch - best_epoch >= recipe.patience or stop_requested():
+        if run.due():
+            tensors = {f"kept.{i}": tensor for i, tensor in enumerate(kept)}
+            tensors |= {} if consistency.taught is None else {"taught": consistency.taught}
+            run.keep(points, parameters, optimizer, random, {"best": best, "best_epoch": best_epoch}, tensors)
+        if stop_requested():
             break
     if not best_epoch:
         raise BadData(
@@ -153,18 +172,18 @@ class Consistency:
         self._rows = on(device, np.flatnonzero(rest))
         usual = not (problem.regression or problem.multi_label or problem.bare[problem.target])
         self._weight = CONSISTENCY * len(self._rows) / count if usual else 0.0
-        self._taught: Tensor | None = None
+        self.taught: Tensor | None = None
 
     def learn(self, said: Tensor) -> None:
         """Keep what the whole network says of all nodes [n, k] as the next epoch's target."""
         if self._weight:
-            self._taught = _shares(said[self._rows] * SHARPNESS)
+            self.taught = _shares(said[self._rows] * SHARPNESS)
 
     def __call__(self, said: Tensor, epoch: int) -> Tensor:
         """The loss of a training pass, a number; 0 in the first epoch."""
-        if self._taught is None:
+        if self.taught is None:
             return torch.zeros((), device=said.device)
-        distance = (_shares(said[self._rows]) - self._taught).square().sum(1).mean()
+        distance = (_shares(said[self._rows]) - self.taught).square().sum(1).mean()
         return distance * (self._weight * min(1.0, epoch / RAMP))
 
 

@@ -100,7 +100,7 @@ class Network:
         self.device = device = matrices.device
         self.half = torch.float32
         self._matrices = matrices
-        self._noise = generator if device.type == "cpu" else generator_on(device, generator.initial_seed())
+        self.noise = generator if device.type == "cpu" else generator_on(device, generator.initial_seed())
         self._x = [on(device, x) for x in problem.x]
         self.reach = reach(problem, design)
         width, outputs = design.width, problem.outputs
@@ -168,14 +168,14 @@ class Network:
         return dict(zip(sorted(start), parts, strict=True))
 
     def _dropped(self, x: Tensor, share: float) -> Tensor:
-        return x * kept(x.shape, share, self._noise, self.device) if share else x
+        return x * kept(x.shape, share, self.noise, self.device) if share else x
 
     def _product(self, x: Tensor, weights: Tensor) -> Tensor:
         return x @ weights if self.half is torch.float32 else (x.to(self.half) @ weights.to(self.half)).float()
 
     def _rows_dropped(self, x: Tensor, share: float) -> Tensor:
         """Hide whole vectors: the network must also make sense of a node that has none."""
-        return x * kept((x.shape[0], 1), share, self._noise, self.device) if share else x
+        return x * kept((x.shape[0], 1), share, self.noise, self.device) if share else x
 
 
 def kept(shape: Sequence[int], share: float, generator: torch.Generator, device: torch.device = CPU) -> Tensor:

@@ -1,0 +1,66 @@
+"""Parameters of which a batch needs, and moves, some rows only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ekiden_engine.models.base import IndexArray
+from ekiden_engine.models.optimizer import BETAS, EPSILON
+from ekiden_engine.models.sampler import RowArray
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Used:
+    """Rows of a table in one batch: int64 [m], their values as autograd sees them, and each row's L2 weight."""
+
+    table: Table
+    rows: Tensor
+    values: Tensor
+    penalty: Tensor
+
+
+class Table:
+    """A parameter [rows, columns] of which each step moves some rows, by Adam (Kingma and Ba 2015)."""
+
+    def __init__(self, values: Tensor, weights: Tensor) -> None:
+        """`weights` float32 [columns]: L2 weights."""
+        self.values = values
+        self._weights = weights
+        self._first, self._second = torch.zeros_like(values), torch.zeros_like(values)
+
+    def use(self, rows: Tensor, penalty: Tensor) -> Used:
+        """The rows, int64 [m], to compute with; `penalty` float32 [m] scales their L2 weights."""
+        return Used(self, rows, self.values[rows].requires_grad_(), penalty)
+
+    def step(self, used: Used, share: float, lr: float, steps: int) -> None:
+        """Move the rows along their gradient; `share` scales the penalty, `steps` counts this one, too."""
+        gradient, value = used.values.grad, used.values.detach()
+        if gradient is None:
+            return
+        gradient.addcmul_(value, used.penalty[:, None] * self._weights, value=2 * share)
+        first = self._first[used.rows].lerp_(gradient, 1 - BETAS[0])
+        second = self._second[used.rows].mul_(BETAS[1]).addcmul_(gradient, gradient, value=1 - BETAS[1])
+        self._first[used.rows], self._second[used.rows] = first, second
+        scale = second.sqrt_().mul_((1 - BETAS[1] ** steps) ** -0.5).add_(EPSILON)
+        self.values[used.rows] = value.addcdiv_(first, scale, value=-lr / (1 - BETAS[0] ** steps))
+
+
+class Distinct:
+    """The distinct ones of numbers below a bound, without sorting."""
+
+    def __init__(self, bound: int) -> None:
+        """Two arrays of that length are kept."""
+        self._there = np.zeros(bound, np.bool_)
+        self._place = np.zeros(bound, np.int32)
+
+    def __call__(self, numbers: IndexArray) -> tuple[RowArray, IndexArray]:
+        """The distinct numbers, ascending, and the position of each number among them."""
+        self._there[numbers] = True
+        found = np.flatnonzero(self._there)
+        self._there[found] = False
+        self._place[found] = np.arange(len(found), dtype=np.int32)
+        return found, self._place[numbers]
