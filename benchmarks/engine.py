@@ -26,8 +26,7 @@ import os
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -38,6 +37,7 @@ from benchmarks.engine_peers import ROOT, make_peers, run_module
 from benchmarks.main_job import run_engine, stage
 from benchmarks.rating_data import ML_1M, prepare
 
+MEASURED = Path(__file__).parent / "measured.py"
 SIZES = (100_000, 1_000_000, 10_000_000)
 MEMORY_GIB = 8
 EPOCH = {"num-epochs": "1", "seeds": "1", "regularization-coef": "1"}
@@ -69,22 +69,20 @@ class Scaled:
         return self.size.rows / (self.export.seconds + self.process.seconds)
 
 
-def measure(command: Sequence[str | Path], environment: dict[str, str] | None = None) -> Stage:
+def measure(command: Sequence[str | Path], environment: Mapping[str, str] | None = None) -> Stage:
     """Run a command within `MEMORY_GIB`. Raises `CalledProcessError`, after its output."""
-    limited = ["sh", "-c", f'ulimit -v {MEMORY_GIB << 20}; exec "$@"', "sh", *map(str, command)]
-    started = time.perf_counter()
-    with tempfile.TemporaryFile("w+") as output:
-        child = subprocess.Popen(
-            limited, cwd=ROOT, env={**os.environ, **(environment or {})}, stdout=output, stderr=subprocess.STDOUT
-        )
-        _, status, used = os.wait4(child.pid, 0)
-        seconds = time.perf_counter() - started
-        child.returncode = os.waitstatus_to_exitcode(status)
-        if child.returncode:
-            output.seek(0)
-            print(output.read(), file=sys.stderr)
-            raise subprocess.CalledProcessError(child.returncode, list(command))
-    return Stage(round(seconds, 3), round(used.ru_utime + used.ru_stime, 3), round(used.ru_maxrss / 1024, 1))
+    done = subprocess.run(
+        [sys.executable, "-S", str(MEASURED), str(MEMORY_GIB), *map(str, command)],
+        cwd=ROOT,
+        env={**os.environ, **(environment or {})},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        print(done.stderr, file=sys.stderr)
+        done.check_returncode()
+    return Stage(**json.loads(done.stdout))
 
 
 def engine(command: str, root: Path) -> Stage:
@@ -131,21 +129,26 @@ def exponents(measured: Sequence[Scaled]) -> tuple[dict[str, float], dict[str, f
     return time_by, memory_by
 
 
+def processed(folder: Path) -> Path:
+    """The generated graph in `folder` / graph, exported and processed."""
+    root = stage(folder / "export", {"processing/input/graph": folder / "graph"}, SPEC, "processing/input/spec")
+    run_engine("export", root)
+    links = {"processing/input/export": root / "processing/output/export"}
+    root = stage(folder / "process", links, SPEC, "processing/input/spec")
+    run_engine("process", root)
+    return root / "processing/output/processed"
+
+
 def throughput(data: Path, folder: Path, python: Path | str, rounds: int) -> dict[str, Any]:
     """Of one graph, and which it was."""
     if (data / ML_1M.folder / "ratings.csv").is_file():
-        name, processed = ML_1M.title, prepare(ML_1M, data, folder).folder
+        name, graph = ML_1M.title, prepare(ML_1M, data, folder).folder
     else:
         name = f"generated, {ML_1M_EDGES:,} edges"
         generate(Size(ML_1M_EDGES), folder / "graph")
-        root = stage(folder / "export", {"processing/input/graph": folder / "graph"}, SPEC, "processing/input/spec")
-        run_engine("export", root)
-        links = {"processing/input/export": root / "processing/output/export"}
-        root = stage(folder / "process", links, SPEC, "processing/input/spec")
-        run_engine("process", root)
-        processed = root / "processing/output/processed"
+        graph = processed(folder)
     interpreter = python if isinstance(python, Path) else Path(sys.executable)
-    found = run_module(interpreter, "benchmarks.engine_throughput", [processed, "--rounds", str(rounds)])
+    found = run_module(interpreter, "benchmarks.engine_throughput", [graph, "--rounds", str(rounds)])
     return {"graph": name, **found}
 
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from importlib import import_module
 from typing import Final
 
-from ekiden_engine.errors import EngineError, ExitCode
+from ekiden_engine.errors import EngineError, ExitCode, is_out_of_memory
 from ekiden_engine.log import log
 from ekiden_engine.mlroot import MlRoot
 
@@ -46,10 +46,11 @@ def run_command(command: str, root: MlRoot) -> int:
         run(root)
     except EngineError as error:
         return _fail(root, error.code, error.message, error.exit_code)
-    except MemoryError:
-        message = f"{command} ran out of memory: take an instance type with more"
-        return _fail(root, "OUT_OF_MEMORY", message, ExitCode.BAD_DATA)
     except Exception as error:  # noqa: BLE001  the last line of defence: every job must leave a reason
+        if is_out_of_memory(error):
+            where = "" if isinstance(error, MemoryError) else " of the GPU"
+            message = f"{command} ran out of memory{where}: take an instance type with more"
+            return _fail(root, "OUT_OF_MEMORY", message, ExitCode.BAD_DATA)
         traceback.print_exc()
         message = f"{command}: {type(error).__name__}: {str(error)[:300]} (the log has the traceback)"
         return _fail(root, "INTERNAL_ERROR", message, ExitCode.INTERNAL)

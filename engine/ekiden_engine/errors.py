@@ -51,3 +51,9 @@ class Temporary(EngineError):
     """Something outside failed for now (disk, network): trying again may help."""
 
     exit_code = ExitCode.TEMPORARY
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether the machine's memory or that of its GPU did not suffice; torch's own error is known by its name, so that
+    nobody loads torch to ask."""
+    return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"

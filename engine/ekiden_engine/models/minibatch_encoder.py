@@ -7,7 +7,6 @@ variates of Chen, Zhu and Song 2018 (VR-GCN). What the batch's own edges say of 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -173,21 +172,20 @@ class SampledEncoder:
         free[:, width] = torch.from_numpy(biases)
         self._free = Table(free, own)
         self._project = None if self._x is None else table(features.shape[1])
-        lists: Callable[[str, Neighbours | TargetEdges], Adjacency] = lambda name, given: Adjacency(  # noqa: E731
-            given.rows, given.columns, len(degree), folder, name
-        )
+
+        def write(name: str, given: Neighbours | TargetEdges) -> Adjacency:
+            return Adjacency(given.rows, given.columns, len(degree), folder, name)
+
         self._relations = []
         for number, edges in enumerate(target):
             messages = [Table(table(edges.count), columns * PENALTY_MESSAGE) for _ in range(2)]
-            written = lists(f"target-{number}", edges)
-            self._relations.append(
-                SampledRelation(edges.key, written, messages, edges.residual, holds_asked=number == 0)
-            )
+            lists = write(f"target-{number}", edges)
+            self._relations.append(SampledRelation(edges.key, lists, messages, edges.residual, holds_asked=number == 0))
         for number, given in enumerate(extra):
             project = None if given.features is None else table(given.features.shape[1])
-            messages, written = [Table(table(given.count), told)], lists(f"extra-{number}", given)
+            messages, lists = [Table(table(given.count), told)], write(f"extra-{number}", given)
             self._relations.append(
-                SampledRelation(given.key, written, messages, features=given.features, project=project)
+                SampledRelation(given.key, lists, messages, features=given.features, project=project)
             )
 
     def dense(self) -> list[Parameter]:
