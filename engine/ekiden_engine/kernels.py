@@ -25,7 +25,7 @@ with warnings.catch_warnings():  # torch says once per process that CSR is in be
 IntArray = npt.NDArray[np.integer[Any]]
 FloatArray = npt.NDArray[np.float32]
 CPU = torch.device("cpu")
-CACHED_PAIRS = 2048
+CACHED_PAIRS = 1024
 """Pairs of vectors that are multiplied at a time, so that they stay in the processor's cache."""
 
 
@@ -50,14 +50,14 @@ class EdgeMatrix:
 
     def hide(self, edges: Tensor) -> None:
         """Set the entries of `edges` (int64 [m], on the matrix's device) to zero, in place, until `show`."""
-        self._entries[self._place[edges]] = 0
-        self._t_entries[self._t_place[edges]] = 0
+        self._entries.index_fill_(0, self._place.index_select(0, edges), 0)
+        self._t_entries.index_fill_(0, self._t_place.index_select(0, edges), 0)
 
     def show(self, edges: Tensor) -> None:
         """Undo `hide`."""
-        values = self._values[edges]
-        self._entries[self._place[edges]] = values
-        self._t_entries[self._t_place[edges]] = values
+        values = self._values.index_select(0, edges)
+        self._entries.index_copy_(0, self._place.index_select(0, edges), values)
+        self._t_entries.index_copy_(0, self._t_place.index_select(0, edges), values)
 
 
 def aggregate(edges: EdgeMatrix, x: Tensor) -> Tensor:
@@ -108,7 +108,7 @@ class _Gather(torch.autograd.Function):
     def forward(ctx: FunctionCtx, x: Tensor, index: Tensor) -> Tensor:
         keep = cast(Any, ctx)
         keep.index, keep.rows = index, x.shape[0]
-        return x[index]
+        return x.index_select(0, index)
 
     @staticmethod
     def backward(ctx: FunctionCtx, *gradients: Tensor) -> tuple[Tensor, None]:
@@ -125,8 +125,9 @@ class _PairDot(torch.autograd.Function):
     def forward(ctx: FunctionCtx, x: Tensor, y: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
         keep = cast(Any, ctx)
         keep.x, keep.y, keep.rows, keep.columns = x, y, rows, columns
-        pairs = zip(torch.split(rows, CACHED_PAIRS), torch.split(columns, CACHED_PAIRS), strict=True)
-        return torch.cat([torch.linalg.vecdot(x[r], y[c]) for r, c in pairs])
+        size = CACHED_PAIRS if x.device.type == "cpu" else max(len(rows), 1)
+        pairs = zip(torch.split(rows, size), torch.split(columns, size), strict=True)
+        return torch.cat([x.index_select(0, r).mul_(y.index_select(0, c)).sum(1) for r, c in pairs])
 
     @staticmethod
     def backward(ctx: FunctionCtx, *gradients: Tensor) -> tuple[Tensor, Tensor, None, None]:
@@ -136,7 +137,8 @@ class _PairDot(torch.autograd.Function):
             count = len(keep.x) if here is keep.rows else len(keep.y)
             order, pointers = _order(here, count)
             shape = (count, len(x))
-            found.append(_csr(pointers, there[order].to(torch.int32), gradient[order], shape) @ x)
+            columns = there.index_select(0, order).to(torch.int32)
+            found.append(_csr(pointers, columns, gradient.index_select(0, order), shape) @ x)
         return found[0], found[1], None, None
 
 

@@ -10,7 +10,8 @@ import pytest
 from ekiden_engine import checkpoints as module
 from ekiden_engine.checkpoint_fits import load_fit, save_fit
 from ekiden_engine.checkpoints import Checkpoints, checkpoints_of, fingerprint_of, open_checkpoints
-from ekiden_engine.models.base import Progress
+from ekiden_engine.custom_predictors import CustomNodePredictor
+from ekiden_engine.models.base import Fit, Progress
 from tests.engine.checkpoint_factories import FINGERPRINT, JOBS, MEMBERS, Interruption, fit_first, saved_bytes
 from tests.engine.factories import make_encoded_graph
 from tests.engine.links_factories import Recorder
@@ -197,3 +198,16 @@ def test_a_fit_comes_back_with_its_predictor_and_an_incomplete_one_does_not(
     assert load_fit(kept, "fit") is None
     assert "checkpoint fit ignored: " in capfd.readouterr().out
     assert load_fit(kept, "another") is None
+
+
+def test_the_files_of_a_users_script_come_back_with_its_predictor(kept: Checkpoints, tmp_path: Path) -> None:
+    script = tmp_path / "script"
+    script.mkdir()
+    (script / "weights.bin").write_bytes(b"mine")
+    predictor = CustomNodePredictor({"scores": np.ones((3, 2), np.float32)}, {"label": "user"}, script)
+    fit = Fit(predictor, (), {"lr": "1"}, False, 1)
+    save_fit(kept, "fit", fit)
+    found = load_fit(kept, "fit")
+    assert found is not None
+    assert saved_bytes(found, tmp_path / "x") == saved_bytes(fit, tmp_path / "y")
+    assert (tmp_path / "x/script/weights.bin").read_bytes() == b"mine"

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from ekiden_engine import cli
 from ekiden_engine.cli import main, run_command
@@ -26,7 +27,8 @@ def test_an_unknown_command_is_wrong_usage(capsys: pytest.CaptureFixture[str]) -
     [
         (BadData("EMPTY_GRAPH", "no vertex"), 65, "EMPTY_GRAPH: no vertex"),
         (Temporary("DISK_BUSY", "later"), 75, "DISK_BUSY: later"),
-        (MemoryError(), 65, "OUT_OF_MEMORY: export ran out of memory"),
+        (MemoryError(), 65, "OUT_OF_MEMORY: export ran out of memory: take"),
+        (torch.OutOfMemoryError("CUDA out of memory"), 65, "OUT_OF_MEMORY: export ran out of memory of the GPU: take"),
         (RuntimeError("boom"), 1, "INTERNAL_ERROR: export: RuntimeError: boom"),
     ],
 )

@@ -16,12 +16,12 @@ from ekiden_engine.models import minibatch, sampler
 from ekiden_engine.models.edges_objectives import NumberObjective
 from ekiden_engine.models.edges_problem import EdgeProblem, make_edge_problem
 from ekiden_engine.models.fitting import Member, Recipe, fit_member
-from ekiden_engine.models.minibatch import TrainingEdges, fit_sampled, fits, full_batch_bytes
+from ekiden_engine.models.minibatch import TrainingEdges, choose_fanout, fit_sampled, full_batch_bytes
 from ekiden_engine.models.minibatch_encoder import Asked, SampledEncoder, TargetEdges
 from ekiden_engine.models.minibatch_tables import Distinct
 from ekiden_engine.models.sampler import Adjacency
 from tests.engine.factories import make_encoded_graph
-from tests.engine.model_factories import edges_of, make_graph, with_labels
+from tests.engine.model_factories import Recorder, edges_of, fit, make_graph, predict, with_labels
 
 RECIPE = Recipe(width=8, epochs=12, lr=0.01, dropout=0.0, batch_size=256, regularization=1.0, patience=12)
 
@@ -214,9 +214,32 @@ def test_the_estimate_of_memory_decides(tmp_path: Path, monkeypatch: pytest.Monk
     problem = make_edge_problem(graph := make_encoded_graph(), graph.targets[0])
     needed = full_batch_bytes(problem, 32)
     assert needed > 300 * len(problem.train)
-    for available, enough in ((needed, False), (2 * needed, True), (None, True)):
+    for available, fanout in ((needed, 32), (2 * needed, 0), (None, 0)):
         monkeypatch.setattr(minibatch, "available_bytes", lambda given=available: given)
-        assert fits(problem, 32) is enough
+        progress = Recorder()
+        assert choose_fanout(problem, 32, None, progress) == fanout
+        assert len(progress.notes) == (1 if fanout else 0)
+        assert choose_fanout(problem, 32, 5, progress) == 5
+
+
+def test_the_trainer_samples_when_told_to_and_says_so() -> None:
+    # GIVEN a fanout, and the same training without
+    graph = make_encoded_graph()
+    fitted = fit(graph, fanout="4", num_epochs="2")
+    assert (fitted.hyperparameters["fanout"], fitted.device) == ("4", "cpu")
+    assert fit(graph, num_epochs="1").hyperparameters["fanout"] == "0"
+    # THEN predictions are of the same form, and not the same
+    said, other = predict(fitted, graph), predict(fit(graph, num_epochs="2"), graph)
+    assert said.shape == other.shape
+    assert not np.array_equal(said, other)
+
+
+def test_classes_are_learnt_from_all_neighbours() -> None:
+    edges = {("a", "r", "b"): (np.arange(40) % 8, np.arange(40) % 5)}
+    graph = make_graph({"a": 8, "b": 5}, edges, np.arange(40) % 2, classes=2)
+    progress = Recorder()
+    assert fit(graph, progress=progress, fanout="4").hyperparameters["fanout"] == "0"
+    assert any("fanout is for numbers" in note for note in progress.notes)
 
 
 def test_memory_is_what_machine_and_container_leave(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

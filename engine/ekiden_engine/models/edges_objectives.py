@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from ekiden_engine.kernels import gather, pair_dot
 from ekiden_engine.models.base import FloatArray, IndexArray
 from ekiden_engine.models.baselines import SHRINKAGE, DoubleArray, class_frequencies
 from ekiden_engine.models.device import CPU, on
@@ -52,8 +53,9 @@ class Objective(Protocol):
     def parameters(self) -> list[Parameter]:
         """Those of the decoder; the encoders' come on top."""
 
-    def loss(self, source: Tensor, dest: Tensor, batch: Tensor) -> Tensor:
-        """Of the edges at positions `batch` [m], whose ends are encoded as `source`, `dest` [m, width + outputs]."""
+    def loss(self, source: Tensor, dest: Tensor, ends: tuple[Tensor, Tensor], batch: Tensor) -> Tensor:
+        """Of the edges at positions `batch` [m], whose ends are the rows `ends` [m] of `source` and of `dest`
+        [n, width + outputs]."""
 
     def shown(self, loss: float) -> float:
         """The mean loss of an epoch as the learning curve shows it."""
@@ -106,9 +108,9 @@ class NumberObjective:
         """None: the decoder is a dot product."""
         return []
 
-    def loss(self, source: Tensor, dest: Tensor, batch: Tensor) -> Tensor:
+    def loss(self, source: Tensor, dest: Tensor, ends: tuple[Tensor, Tensor], batch: Tensor) -> Tensor:
         """See `Objective`."""
-        return functional.mse_loss(_dot(source, dest), self._unit[batch])
+        return functional.mse_loss(biased_dot(source, dest, *ends), self._unit[batch])
 
     def shown(self, loss: float) -> float:
         """RMSE in units of the label."""
@@ -116,25 +118,13 @@ class NumberObjective:
 
     def judge(self, source: Tensor, dest: Tensor) -> tuple[float, float]:
         """RMSE in standard deviations, and in units of the label."""
-        said = _dot(source[self._valid.source], dest[self._valid.dest]).clamp(*self._bounds)
+        said = biased_dot(source, dest, self._valid.source, self._valid.dest).clamp(*self._bounds)
         rmse = float((said - self._wanted).square().mean().sqrt())
         return rmse, rmse * self.scale
 
     def trained(self, source: EndState, dest: EndState) -> Trained:
-        """In units of the label, and for weights in it; the mean is in the sources' biases."""
-        ends = []
-        for state, mean in ((source, self._mean), (dest, 0.0)):
-            size = torch.full((self._width + 1,), self.scale**0.5)
-            size[-1] = self.scale
-            encoded, usual = state.encoded * size, state.usual * size
-            encoded[:, -1] += mean
-            usual[:2, -1] += mean
-            project = None if state.project is None else state.project * size
-            messages = tuple(
-                (key, labelled, m * (size / self.scale if labelled else size)) for key, labelled, m in state.messages
-            )
-            ends.append(EndState(encoded, usual, project, messages))
-        return Trained(ends[0], ends[1])
+        """See `in_label_units`."""
+        return in_label_units(source, dest, self._mean, self.scale)
 
 
 class ClassObjective:
@@ -188,11 +178,11 @@ class ClassObjective:
         self._relation.requires_grad_()
         return [Parameter(self._relation, PENALTY_CLASS)]
 
-    def loss(self, source: Tensor, dest: Tensor, batch: Tensor) -> Tensor:
+    def loss(self, source: Tensor, dest: Tensor, ends: tuple[Tensor, Tensor], batch: Tensor) -> Tensor:
         """See `Objective`."""
         label = self._label[batch]
         wanted = label.float() if self._several else functional.one_hot(label, len(self._relation)).float()
-        return self._loss(self._decode(source, dest), wanted)
+        return self._loss(self._decode(gather(source, ends[0]), gather(dest, ends[1])), wanted)
 
     def shown(self, loss: float) -> float:
         """The loss itself, in nats."""
@@ -248,8 +238,30 @@ def _encoder(
     return Encoder(problem.degrees(train)[end], features, [*own, *extra], width, generator, outputs, device)
 
 
-def _dot(s: Tensor, t: Tensor) -> Tensor:
-    return (s[:, :-1] * t[:, :-1]).sum(1) + s[:, -1] + t[:, -1]
+def biased_dot(source: Tensor, dest: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    """bias_s + bias_t + <vector_s, vector_t> of the pairs (rows[i], columns[i]), [m]; the last column of either table
+    is the bias."""
+    one, other = source.new_ones(len(source), 1), dest.new_ones(len(dest), 1)
+    s, t = torch.cat([source, one], 1), torch.cat([dest[:, :-1], other, dest[:, -1:]], 1)
+    return pair_dot(s, t, rows, columns)
+
+
+def in_label_units(source: EndState, dest: EndState, mean: float, scale: float) -> Trained:
+    """What was learnt of labels of unit variance, in units of the label, and for weights in it; the mean is in the
+    sources' biases."""
+    ends = []
+    for state, level in ((source, mean), (dest, 0.0)):
+        size = torch.full((state.encoded.shape[1],), scale**0.5)
+        size[-1] = scale
+        encoded, usual = state.encoded * size, state.usual * size
+        encoded[:, -1] += level
+        usual[:2, -1] += level
+        project = None if state.project is None else state.project * size
+        messages = tuple(
+            (key, labelled, m * (size / scale if labelled else size)) for key, labelled, m in state.messages
+        )
+        ends.append(EndState(encoded, usual, project, messages))
+    return Trained(ends[0], ends[1])
 
 
 def _log_odds(share: DoubleArray, several: bool) -> DoubleArray:

@@ -10,13 +10,16 @@ from typing import Final
 import numpy as np
 import torch
 
+from ekiden_engine.checkpoints import Checkpoints
 from ekiden_engine.errors import BadData
 from ekiden_engine.kernels import gather
 from ekiden_engine.models.base import Curve, CurvePoint
 from ekiden_engine.models.device import CPU, on
 from ekiden_engine.models.edges_objectives import Objective, Trained
 from ekiden_engine.models.edges_problem import EdgeProblem, RowArray
+from ekiden_engine.models.edges_states import described, trained_of
 from ekiden_engine.models.optimizer import Adam
+from ekiden_engine.models.passes import Pass
 
 CARVED: Final = 0.05
 """Share of the training edges that each member sets aside to decide when to stop, if the data has no
@@ -63,8 +66,9 @@ def fit_member(
     report: Callable[[str, CurvePoint], None],
     stop_requested: Callable[[], bool],
     device: torch.device = CPU,
+    run: Pass | None = None,
 ) -> Member:
-    """Train one member; the same arguments give the same member.
+    """Train one member; the same arguments give the same member, also if `run` was interrupted and is resumed.
 
     Keeps the epoch with the lowest validation loss; stops `patience` epochs after it, after `epochs`, or at the end of
     the epoch in which `stop_requested` turns true. Raises `BadData` TRAINING_DIVERGED.
@@ -77,21 +81,32 @@ def fit_member(
     source, dest = on(device, problem.source[train]).long(), on(device, problem.dest[train]).long()
     per_edge = recipe.regularization / len(train)
     parameters = [p for encoder in encoders for p in encoder.parameters(per_edge)]
-    optimizer = Adam([*parameters, *objective.parameters()], recipe.lr)
-    points: list[CurvePoint] = []
+    parameters += objective.parameters()
+    optimizer = Adam(parameters, recipe.lr)
+    run = run or Pass(Checkpoints(), "")
+    points = list(run.points)
     best, best_epoch, kept = float("inf"), 0, None
-
-    for epoch in range(1, recipe.epochs + 1):
+    if run.resumed:
+        kept = trained_of(run.document["kept"], run.restore(parameters, optimizer, [generator]))
+        best, best_epoch = run.document["best"], run.document["best_epoch"]
+        optimizer.lr = recipe.lr * 0.5 ** (len(points) // HALVE_EVERY)
+        started -= points[-1].seconds
+    for point in points:
+        report(objective.metric, point)
+    for epoch in range(len(points) + 1, recipe.epochs + 1):
+        if points and epoch - 1 - best_epoch >= recipe.patience:
+            break
         total = 0.0
         for shuffled in torch.split(torch.randperm(len(train), generator=generator), recipe.batch_size):
             batch = shuffled.sort().values.to(device)  # neighbours in memory
             with encoders[0].hiding(batch), encoders[1].hiding(batch):
-                s = gather(encoders[0].encode(), source[batch])
-                t = gather(encoders[1].encode(), dest[batch])
-                if recipe.dropout:
+                s, t, ends = encoders[0].encode(), encoders[1].encode(), (source[batch], dest[batch])
+                if recipe.dropout:  # of each edge its own
                     keep = (torch.rand(len(batch), width, generator=generator) >= recipe.dropout).to(device)
+                    s = gather(s, ends[0])
                     s = torch.cat([s[:, :width] * keep / (1 - recipe.dropout), s[:, width:]], 1)
-                loss = objective.loss(s, t, batch)
+                    ends = torch.arange(len(batch), device=device), ends[1]
+                loss = objective.loss(s, t, ends, batch)
                 loss.backward()  # type: ignore[no-untyped-call]
             total += float(loss.detach()) * len(batch)
             optimizer.step()
@@ -107,7 +122,11 @@ def fit_member(
                 best, best_epoch = valid_loss, epoch
                 kept = objective.trained(encoders[0].state(), encoders[1].state())
         report(objective.metric, point)
-        if epoch - best_epoch >= recipe.patience or stop_requested():
+        if run.due() and kept is not None:
+            document, tensors = described(kept)
+            found = {"best": best, "best_epoch": best_epoch, "kept": document}
+            run.keep(points, parameters, optimizer, [generator], found, tensors)
+        if stop_requested():
             break
 
     if kept is None:

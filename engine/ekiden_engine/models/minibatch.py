@@ -22,13 +22,11 @@ from torch import Tensor
 from torch.nn import functional
 
 from ekiden_engine.errors import BadData
-from ekiden_engine.kernels import pair_dot
 from ekiden_engine.memory import available_bytes
-from ekiden_engine.models.base import Curve, CurvePoint, FloatArray
+from ekiden_engine.models.base import Curve, CurvePoint, FloatArray, Progress
 from ekiden_engine.models.baselines import SHRINKAGE
-from ekiden_engine.models.edges_objectives import Trained
+from ekiden_engine.models.edges_objectives import biased_dot, in_label_units
 from ekiden_engine.models.edges_problem import EdgeProblem, RowArray
-from ekiden_engine.models.encoder import EndState
 from ekiden_engine.models.fitting import CARVED, STRENGTH, TOLERANCE, Member, Recipe
 from ekiden_engine.models.minibatch_encoder import Asked, SampledEncoder, TargetEdges
 from ekiden_engine.models.minibatch_tables import Distinct, Used
@@ -36,12 +34,12 @@ from ekiden_engine.models.optimizer import Adam
 from ekiden_engine.models.sampler import chunks, mapped
 
 METRIC: Final = "rmse"
-HALVINGS: Final = 4
-"""How often the learning rate halves over all epochs: many small steps need a decay that few large ones do not."""
+HALF_LIFE: Final = 4
+"""Epochs in which the learning rate halves: many small steps need a decay that few large ones do not."""
 REFRESHES: Final = 4
 """How often in an epoch the sums over all neighbours are computed anew."""
 BIAS_ROUNDS: Final = 8
-DEFAULT_BATCH: Final = 8192
+SAMPLED_BATCH: Final = 8192
 DEFAULT_FANOUT: Final = 32
 
 BYTES_PER_TARGET_EDGE: Final = 300
@@ -80,10 +78,23 @@ def full_batch_bytes(problem: EdgeProblem, width: int) -> int:
     return edges + rows * (width + 1) * 4 * COPIES
 
 
-def fits(problem: EdgeProblem, width: int) -> bool:
-    """Whether full-batch training would comfortably fit into the memory that is left."""
-    available = available_bytes()
-    return available is None or full_batch_bytes(problem, width) <= COMFORTABLE * available
+def choose_fanout(problem: EdgeProblem, width: int, given: int | None, progress: Progress) -> int:
+    """How many neighbours to sample; 0: train on all, which is better, and faster, where memory allows. `given` is the
+    hyperparameter."""
+    if problem.kind != "number":
+        if given:
+            progress.note("fanout is for numbers on edges; classes are learnt from all neighbours")
+        return 0
+    if given is not None:
+        return given
+    needed, available = full_batch_bytes(problem, width), available_bytes()
+    if available is None or needed <= COMFORTABLE * available:
+        return 0
+    progress.note(
+        f"training on all neighbours would take about {needed / 2**30:.1f} GiB of the {available / 2**30:.1f} GiB that "
+        f"are left: {DEFAULT_FANOUT} neighbours of each node are sampled instead"
+    )
+    return DEFAULT_FANOUT
 
 
 class TrainingEdges:
@@ -169,7 +180,7 @@ class _Fitting:
                 best, best_epoch = rmse, epoch
                 with torch.no_grad():
                     states = [e.state(*part) for e, part in zip(self._encoders, parts, strict=True)]
-                kept = in_label_units(states[0], states[1], recipe.width, edges.mean, edges.scale)
+                kept = in_label_units(states[0], states[1], edges.mean, edges.scale)
             report(METRIC, points[-1])
             if epoch - best_epoch >= recipe.patience or stop_requested():
                 break
@@ -188,8 +199,8 @@ class _Fitting:
         for number, start in enumerate(range(0, len(order), size)):
             if number and number % refresh == 0:
                 self._remember()
-            done = (epoch - 1 + start / len(order)) / self._recipe.epochs
-            self._dense.lr = self._recipe.lr * 0.5 ** (HALVINGS * done)
+            done = epoch - 1 + start / len(order)
+            self._dense.lr = self._recipe.lr * 0.5 ** (done / HALF_LIFE)
             batch = np.sort(order[start : start + size])  # neighbours on disk
             total += self._step(batch) * len(batch)
         return total / len(order)
@@ -209,7 +220,7 @@ class _Fitting:
             tables.append(encoded)
             places.append(torch.from_numpy(place).long())
             used += more
-        loss = functional.mse_loss(_scores(tables, places), torch.from_numpy(edges.unit[batch]))
+        loss = functional.mse_loss(biased_dot(*tables, *places), torch.from_numpy(edges.unit[batch]))
         loss.backward()  # type: ignore[no-untyped-call]
         self._visible[batch] = 1
         with torch.no_grad():
@@ -229,7 +240,7 @@ class _Fitting:
             for part in chunks(len(self._valid)):
                 rows = self._valid[part]
                 places = [torch.from_numpy(nodes[rows]).long() for nodes in (problem.source, problem.dest)]
-                said = _scores(encoded, places).clamp(*edges.bounds)
+                said = biased_dot(*encoded, *places).clamp(*edges.bounds)
                 wanted = torch.from_numpy((problem.label[rows] - edges.mean) / edges.scale)
                 squares += float((said - wanted).square().sum())
         return math.sqrt(squares / max(len(self._valid), 1))
@@ -250,26 +261,3 @@ class _Fitting:
         return SampledEncoder(
             edges.degrees[end], edges.biases[end], features, target, extra, self._recipe.width, generator, own
         )
-
-
-def _scores(tables: Sequence[Tensor], places: Sequence[Tensor]) -> Tensor:
-    """bias + bias + <vector, vector> of pairs; the last column of a table is the bias."""
-    s, t = tables
-    s = torch.cat([s, torch.ones(len(s), 1)], 1)
-    t = torch.cat([t[:, :-1], torch.ones(len(t), 1), t[:, -1:]], 1)
-    return pair_dot(s, t, places[0], places[1])
-
-
-def in_label_units(source: EndState, dest: EndState, width: int, mean: float, scale: float) -> Trained:
-    """Tables of unit-variance labels in units of the labels; the mean is in the sources' biases."""
-    ends = []
-    for state, level in ((source, mean), (dest, 0.0)):
-        size = torch.full((width + 1,), scale**0.5)
-        size[-1] = scale
-        encoded, usual = state.encoded * size, state.usual * size
-        encoded[:, -1] += level
-        usual[:2, -1] += level
-        project = None if state.project is None else state.project * size
-        messages = tuple((key, lab, m * (size / scale if lab else size)) for key, lab, m in state.messages)
-        ends.append(EndState(encoded, usual, project, messages))
-    return Trained(ends[0], ends[1])

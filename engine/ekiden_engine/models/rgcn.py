@@ -5,7 +5,8 @@ Training, per member of a small seed ensemble: labels of unit variance; batches 
 of a batch are hidden in the relations that carry labels, and stay in the others; L2 weighted by degree; Adam;
 the epoch that is best on validation edges is kept. Of the target's own edges the encoder sees those of the training
 split only. Edge types other than the target bring messages to the end points' node types; their own features and labels
-are not used, nor are edge types that touch neither end.
+are not used, nor are edge types that touch neither end. Where that does not fit into memory, and for numbers, it is
+trained on samples of neighbours instead (`minibatch`).
 """
 
 from __future__ import annotations
@@ -19,13 +20,15 @@ import torch
 
 from ekiden_engine.checkpoints import checkpoints_of
 from ekiden_engine.graph import EncodedGraph, Target
-from ekiden_engine.models.base import Curve, Fit, Progress, Step
-from ekiden_engine.models.device import device_name, pick_device
+from ekiden_engine.models.base import Curve, CurvePoint, Fit, Progress, Step
+from ekiden_engine.models.device import CPU, device_name, pick_device
 from ekiden_engine.models.edges_checkpoints import restored_member, save_member
 from ekiden_engine.models.edges_objectives import ClassObjective, NumberObjective, Objective
 from ekiden_engine.models.edges_problem import EdgeProblem, RowArray, make_edge_problem
 from ekiden_engine.models.edges_result import make_predictor
 from ekiden_engine.models.fitting import STRENGTH, Member, Recipe, fit_member
+from ekiden_engine.models.minibatch import SAMPLED_BATCH, choose_fanout, fit_sampled
+from ekiden_engine.models.passes import Pass
 from ekiden_engine.models.settings import as_hyperparameters, decided, read_settings, setting
 
 LADDER = (1.0, 3.0, 9.0)
@@ -47,6 +50,7 @@ class RgcnSettings:
     lr: float = setting("rgcn", "lr")
     dropout: float = setting("rgcn", "dropout")
     batch_size: int | None = setting("rgcn", "batch-size")
+    fanout: int | None = setting("rgcn", "fanout")
     regularization: float | None = setting("rgcn", "regularization-coef")
     early_stop: bool = setting("rgcn", "enable-early-stop")
     patience: int = setting("rgcn", "window-for-early-stop")
@@ -67,13 +71,15 @@ class Rgcn:
         """Raises `BadData` BAD_HYPERPARAMETERS."""
         given = read_settings(RgcnSettings, self.model, hyperparameters)
         self.settings = decided(given, width=32, epochs=60, lr=0.002, dropout=0.0, patience=6)
+        self._fanout = 0
 
     def fit(self, graph: EncodedGraph, target: Target, progress: Progress) -> Fit:
         """See `Trainer`. Raises `BadData` EMPTY_TRAINING_SET, TRAINING_DIVERGED."""
         problem = make_edge_problem(graph, target, relational=self.relational)
         threads = threads_for(len(problem.train))
         torch.set_num_threads(threads)
-        device = pick_device()
+        fanout = choose_fanout(problem, self.settings.width, self.settings.fanout, progress)
+        self._fanout, device = fanout, CPU if fanout else pick_device()
         settings = self.settings
         curves: list[Curve] = []
         if settings.regularization is None:
@@ -88,7 +94,7 @@ class Rgcn:
             member = self._member(problem, index, chosen, step, progress, device)
             members.append(member)
             curves.append(member.curve)
-        resolved = replace(settings, regularization=chosen)
+        resolved = replace(settings, regularization=chosen, fanout=fanout)
         return Fit(
             predictor=make_predictor(problem, [m.trained for m in members]),
             curves=tuple(curves),
@@ -142,7 +148,7 @@ class Rgcn:
         restored = restored_member(progress, name, step, settings.epochs)
         if restored is not None:
             return restored
-        batch = settings.batch_size or max(64, -(-len(problem.train) // 16))
+        batch = settings.batch_size or (SAMPLED_BATCH if self._fanout else max(64, -(-len(problem.train) // 16)))
         recipe = Recipe(
             width=settings.width,
             epochs=settings.epochs,
@@ -152,17 +158,22 @@ class Rgcn:
             regularization=multiple,
             patience=settings.patience if settings.early_stop else settings.epochs,
         )
-        member = fit_member(
-            problem,
-            self.objective,
-            recipe,
-            settings.seed + index,
-            report=lambda metric, point: progress.epoch(step, settings.epochs, metric, point),
-            stop_requested=progress.stop_requested,
-            device=device,
-        )
+
+        def report(metric: str, point: CurvePoint) -> None:
+            progress.epoch(told, settings.epochs, metric, point)
+
+        run = Pass(checkpoints_of(progress), name)
+        if run.resumed:
+            progress.note(f"resumed after epoch {len(run.points)}/{settings.epochs} of {step.words}")
+        told = run.step(step)
+        seed, stop = settings.seed + index, progress.stop_requested
+        if self._fanout:
+            member = fit_sampled(problem, recipe, self._fanout, seed, report, stop)
+        else:
+            member = fit_member(problem, self.objective, recipe, seed, report, stop, device, run)
         if not progress.stop_requested():  # else it may be cut short
             save_member(checkpoints_of(progress), name, member)
+            run.done()
         return member
 
     def objective(

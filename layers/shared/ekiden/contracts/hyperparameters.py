@@ -122,9 +122,19 @@ RGCN: Final = (
         "batch-size",
         None,
         "Training edges per step, questions (node and relation) per step for links; auto: a sixteenth of the edges, "
-        "64 at least; a 64th of the questions, 512 at least",
+        "64 at least, with a fanout 8,192; a 64th of the questions, 512 at least",
         1,
         100_000_000,
+        int,
+        auto=True,
+    ),
+    Hyperparameter(
+        "fanout",
+        None,
+        "Neighbours sampled per node, relation and step; 0: all of them; auto: 0 if training on all fits into memory, "
+        "else 32; numbers on edges only",
+        0,
+        100_000,
         int,
         auto=True,
     ),

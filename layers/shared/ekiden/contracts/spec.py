@@ -72,7 +72,7 @@ class StageLimits(Strict):
 class Limits(Strict):
     """How long stages and the run may take before they are stopped, and how often a stage is tried.
 
-    Only passing failures (capacity, throttling, exit code 75) are tried again; bad data never is.
+    Only passing failures (capacity, throttling, exit code 75, a killed container) are tried again; bad data never is.
     """
 
     stage_hours: Hours = 24.0
