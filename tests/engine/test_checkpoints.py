@@ -211,3 +211,30 @@ def test_the_files_of_a_users_script_come_back_with_its_predictor(kept: Checkpoi
     assert found is not None
     assert saved_bytes(found, tmp_path / "x") == saved_bytes(fit, tmp_path / "y")
     assert (tmp_path / "x/script/weights.bin").read_bytes() == b"mine"
+
+
+@pytest.mark.parametrize("name", ["edges", "links"])
+def test_a_long_epoch_is_broken_off_by_a_stop_and_done_again_by_the_next_start(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_graph, model, hyperparameters = JOBS[name]
+    graph, settings = make_graph(), {**hyperparameters, "batch-size": "8" if name == "links" else "64"}
+    expected = fit_first(graph, model, settings, Interruption(tmp_path / "a"))
+    monkeypatch.setenv(module.SECONDS_VARIABLE, "0")
+    monkeypatch.setattr("ekiden_engine.models.passes.LONG_EPOCH", 0.0)
+
+    class Sudden(Interruption):
+        """SIGTERM comes in the middle of the fourth epoch."""
+
+        asked = 0
+
+        def stop_requested(self) -> bool:
+            self.asked += len(self.epochs) == 3
+            return self.asked > 3
+
+    stopped = fit_first(graph, model, settings, sudden := Sudden(tmp_path / "b"))
+    assert (stopped.stopped, sudden.epochs) == (True, [1, 2, 3])
+    assert [len(curve.points) for curve in stopped.curves] == [3]
+    found = fit_first(graph, model, settings, last := Interruption(tmp_path / "b"))
+    assert last.told_again > 0
+    assert saved_bytes(found, tmp_path / "found") == saved_bytes(expected, tmp_path / "expected")

@@ -19,7 +19,7 @@ from ekiden_engine.models.edges_objectives import Objective, Trained
 from ekiden_engine.models.edges_problem import EdgeProblem, RowArray
 from ekiden_engine.models.edges_states import described, trained_of
 from ekiden_engine.models.optimizer import Adam
-from ekiden_engine.models.passes import Pass
+from ekiden_engine.models.passes import Pass, breaks_off
 
 CARVED: Final = 0.05
 """Share of the training edges that each member sets aside to decide when to stop, if the data has no
@@ -96,7 +96,7 @@ def fit_member(
     for epoch in range(len(points) + 1, recipe.epochs + 1):
         if points and epoch - 1 - best_epoch >= recipe.patience:
             break
-        total = 0.0
+        total, seen, began = 0.0, 0, time.perf_counter()
         for shuffled in torch.split(torch.randperm(len(train), generator=generator), recipe.batch_size):
             batch = shuffled.sort().values.to(device)  # neighbours in memory
             with encoders[0].hiding(batch), encoders[1].hiding(batch):
@@ -108,21 +108,25 @@ def fit_member(
                     ends = torch.arange(len(batch), device=device), ends[1]
                 loss = objective.loss(s, t, ends, batch)
                 loss.backward()  # type: ignore[no-untyped-call]
-            total += float(loss.detach()) * len(batch)
+            total, seen = total + float(loss.detach()) * len(batch), seen + len(batch)
             optimizer.step()
+            if breaks_off(began, stop_requested):
+                break
+        if seen < len(train) and points:
+            break
         optimizer.lr = recipe.lr * 0.5 ** (epoch // HALVE_EVERY)
         with torch.no_grad():
             valid_loss, score = objective.judge(encoders[0].encode(), encoders[1].encode())
             if not np.isfinite(valid_loss):
                 break  # diverged; an earlier epoch may be good
             seconds = round(time.perf_counter() - started, 3)
-            point = CurvePoint(epoch, objective.shown(total / len(train)), score, seconds)
+            point = CurvePoint(epoch, objective.shown(total / seen), score, seconds)
             points.append(point)
             if valid_loss < best - TOLERANCE:
                 best, best_epoch = valid_loss, epoch
                 kept = objective.trained(encoders[0].state(), encoders[1].state())
         report(objective.metric, point)
-        if run.due() and kept is not None:
+        if run.due() and kept is not None and seen == len(train):
             document, tensors = described(kept)
             found = {"best": best, "best_epoch": best_epoch, "kept": document}
             run.keep(points, parameters, optimizer, [generator], found, tensors)

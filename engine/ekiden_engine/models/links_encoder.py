@@ -13,7 +13,8 @@ asked for, the visible ones too.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,6 +31,7 @@ from ekiden_engine.models.kge_losses import Answers, bpr, contrastive, cross_ent
 from ekiden_engine.models.links_data import Candidates, LinkProblem, LongArray, Validation, draw
 from ekiden_engine.models.links_relations import SEPARATE, make_relations, normal
 from ekiden_engine.models.optimizer import Adam, Parameter
+from ekiden_engine.models.passes import breaks_off
 
 HIDDEN = 0.5
 FULL = 20_000
@@ -103,21 +105,24 @@ class LinkEncoder:
         of_group = np.unique(self._group_of[self._problem.train.relation[: self._asked]], return_counts=True)[1]
         return int((-(-of_group // self.recipe.batch)).sum())
 
-    def epoch(self, lr: tuple[float, float]) -> float:
-        """One pass over the target's questions, the learning rate going from lr[0] to lr[1]; mean loss per answer."""
+    def epoch(self, lr: tuple[float, float], stop_requested: Callable[[], bool] = lambda: False) -> tuple[float, bool]:
+        """One pass over the target's questions, the learning rate going from lr[0] to lr[1]; mean loss per answer, and
+        whether it was not broken off (see `passes.breaks_off`)."""
         questions, size = self._problem.train, self.recipe.batch
         batches = []
         groups = self._group_of[questions.relation[: self._asked]]
         for group in np.unique(groups):
             rows = self._random.permutation(np.flatnonzero(groups == group))
             batches += [rows[at : at + size] for at in range(0, len(rows), size)]
-        total, answers = 0.0, 0
+        total, answers, began = 0.0, 0, time.perf_counter()
         for place, index in enumerate(self._random.permutation(len(batches))):
             self._adam.lr = lr[0] + (lr[1] - lr[0]) * place / len(batches)
             count = int(questions.counts[batches[index]].sum())
             total += self._step(batches[index]) * count
             answers += count
-        return total / max(answers, 1)
+            if place + 1 < len(batches) and breaks_off(began, stop_requested):
+                return total / max(answers, 1), False
+        return total / max(answers, 1), True
 
     def encode(self) -> Tensor:
         """Vectors of all nodes [nodes, d]."""

@@ -121,7 +121,11 @@ def _train(
     for epoch in range(len(points) + 1, epochs + 1):
         if stopped or (points and settings.early_stop and len(points) - best >= patience):
             break
-        loss = encoder.epoch((rate * (1 - (epoch - 1) / epochs), rate * (1 - epoch / epochs)))
+        rates = (rate * (1 - (epoch - 1) / epochs), rate * (1 - epoch / epochs))
+        loss, whole = encoder.epoch(rates, progress.stop_requested)
+        if points and not whole:
+            stopped = True
+            break
         if not np.isfinite(loss):
             break
         mrr = encoder.mrr(validation)
@@ -130,7 +134,7 @@ def _train(
         if best == 0 or mrr > points[best - 1].valid:
             best, kept = epoch, encoder.state()
         stopped = progress.stop_requested()
-        if checkpoints.due():
+        if checkpoints.due() and whole:
             _keep(checkpoints, encoder, points, best, kept)
     if checkpoints.kept and not stopped:  # the closed forms that follow may take their time
         _keep(checkpoints, encoder, points, best, kept)

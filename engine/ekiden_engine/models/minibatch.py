@@ -34,8 +34,9 @@ from ekiden_engine.models.optimizer import Adam
 from ekiden_engine.models.sampler import chunks, mapped
 
 METRIC: Final = "rmse"
-HALF_LIFE: Final = 4
-"""Epochs in which the learning rate halves: many small steps need a decay that few large ones do not."""
+HALF_LIFE, HALF_LIFE_STEPS = 4, 250
+"""Epochs in which the learning rate halves, and the fewest steps: many small steps need a decay that few large ones do
+not."""
 REFRESHES: Final = 4
 """How often in an epoch the sums over all neighbours are computed anew."""
 BIAS_ROUNDS: Final = 8
@@ -196,11 +197,12 @@ class _Fitting:
         size, total = self._recipe.batch_size, 0.0
         order = self._random.permutation(np.arange(len(self._edges), dtype=np.int32))
         refresh = -(-len(order) // (size * REFRESHES))
+        half_life = max(HALF_LIFE, HALF_LIFE_STEPS * size / len(order))
         for number, start in enumerate(range(0, len(order), size)):
             if number and number % refresh == 0:
                 self._remember()
             done = epoch - 1 + start / len(order)
-            self._dense.lr = self._recipe.lr * 0.5 ** (done / HALF_LIFE)
+            self._dense.lr = self._recipe.lr * 0.5 ** (done / half_life)
             batch = np.sort(order[start : start + size])  # neighbours on disk
             total += self._step(batch) * len(batch)
         return total / len(order)

@@ -76,7 +76,7 @@ class SampledRelation:
 
     def tell(self, asked: Asked, most: int, random: np.random.Generator) -> tuple[Tensor, list[Used]]:
         """What their neighbours say to the nodes, [m, columns], and the rows of messages that were used."""
-        told = self._told[torch.from_numpy(asked.nodes)]
+        told = self._told.index_select(0, torch.from_numpy(asked.nodes))
         if self._holds_asked:
             told -= self._own_labels(asked)
         sample = self._lists.sample(asked.nodes, most, random)
@@ -93,7 +93,7 @@ class SampledRelation:
             matrix = csr(sample.pointers, place, values, (len(taken), len(columns)))
             transpose = csr(begins, owners[order], values[order], (len(columns), len(taken)))
             used.append(table.use(rows, exposed))
-            told = told + product(matrix, transpose, self._said(used[-1].values, rows) - then[rows])
+            told = told + product(matrix, transpose, self._said(used[-1].values, rows) - then.index_select(0, rows))
         return told, used
 
     def tell_all(self) -> Tensor:

@@ -34,7 +34,7 @@ class Table:
 
     def use(self, rows: Tensor, penalty: Tensor) -> Used:
         """The rows, int64 [m], to compute with; `penalty` float32 [m] scales their L2 weights."""
-        return Used(self, rows, self.values[rows].requires_grad_(), penalty)
+        return Used(self, rows, self.values.index_select(0, rows).requires_grad_(), penalty)
 
     def step(self, used: Used, share: float, lr: float, steps: int) -> None:
         """Move the rows along their gradient; `share` scales the penalty, `steps` counts this one, too."""
@@ -42,11 +42,13 @@ class Table:
         if gradient is None:
             return
         gradient.addcmul_(value, used.penalty[:, None] * self._weights, value=2 * share)
-        first = self._first[used.rows].lerp_(gradient, 1 - BETAS[0])
-        second = self._second[used.rows].mul_(BETAS[1]).addcmul_(gradient, gradient, value=1 - BETAS[1])
-        self._first[used.rows], self._second[used.rows] = first, second
+        first = self._first.index_select(0, used.rows).lerp_(gradient, 1 - BETAS[0])
+        second = self._second.index_select(0, used.rows).mul_(BETAS[1]).addcmul_(gradient, gradient, value=1 - BETAS[1])
+        self._first.index_copy_(0, used.rows, first)
+        self._second.index_copy_(0, used.rows, second)
         scale = second.sqrt_().mul_((1 - BETAS[1] ** steps) ** -0.5).add_(EPSILON)
-        self.values[used.rows] = value.addcdiv_(first, scale, value=-lr / (1 - BETAS[0] ** steps))
+        moved = value.addcdiv_(first, scale, value=-lr / (1 - BETAS[0] ** steps))
+        self.values.index_copy_(0, used.rows, moved)
 
 
 class Distinct:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import astuple, replace
-from typing import Any
+from typing import Any, Final
 
 import torch
 from torch import Tensor
@@ -13,6 +14,14 @@ from ekiden_engine.checkpoints import Array, Checkpoints
 from ekiden_engine.models.base import CurvePoint, Step
 from ekiden_engine.models.device import array_of, on
 from ekiden_engine.models.optimizer import Adam, Parameter
+
+LONG_EPOCH: Final = 20.0
+"""Seconds after which an epoch is broken off by a request to stop: the rest of the 120 is for saving."""
+
+
+def breaks_off(began: float, stop_requested: Callable[[], bool]) -> bool:
+    """Whether an epoch that `began` then (`time.perf_counter`) should not be finished. A resumed job does it again."""
+    return time.perf_counter() - began > LONG_EPOCH and stop_requested()
 
 
 class Pass:

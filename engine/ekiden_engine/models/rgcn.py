@@ -76,9 +76,9 @@ class Rgcn:
     def fit(self, graph: EncodedGraph, target: Target, progress: Progress) -> Fit:
         """See `Trainer`. Raises `BadData` EMPTY_TRAINING_SET, TRAINING_DIVERGED."""
         problem = make_edge_problem(graph, target, relational=self.relational)
-        threads = threads_for(len(problem.train))
-        torch.set_num_threads(threads)
         fanout = choose_fanout(problem, self.settings.width, self.settings.fanout, progress)
+        threads = 1 if fanout else threads_for(len(problem.train))  # samples are small, too
+        torch.set_num_threads(threads)
         self._fanout, device = fanout, CPU if fanout else pick_device()
         settings = self.settings
         curves: list[Curve] = []
@@ -148,7 +148,8 @@ class Rgcn:
         restored = restored_member(progress, name, step, settings.epochs)
         if restored is not None:
             return restored
-        batch = settings.batch_size or (SAMPLED_BATCH if self._fanout else max(64, -(-len(problem.train) // 16)))
+        most = SAMPLED_BATCH if self._fanout else len(problem.train)
+        batch = settings.batch_size or max(64, min(most, -(-len(problem.train) // 16)))
         recipe = Recipe(
             width=settings.width,
             epochs=settings.epochs,

@@ -122,7 +122,7 @@ RGCN: Final = (
         "batch-size",
         None,
         "Training edges per step, questions (node and relation) per step for links; auto: a sixteenth of the edges, "
-        "64 at least, with a fanout 8,192; a 64th of the questions, 512 at least",
+        "64 at least, with a fanout 8,192 at most; a 64th of the questions, 512 at least",
         1,
         100_000_000,
         int,
