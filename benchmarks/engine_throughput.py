@@ -5,8 +5,8 @@
 A step is forward, backward and update: all nodes are encoded from all of their edges, and a batch of edges is
 predicted, a sixteenth of them as by default, or all of them at once. Both have the same parameters, starting values,
 relations, hidden labels, loss and L2 penalty; theirs passes messages as `torch_geometric.nn.MessagePassing` does out of
-the box: gather the senders, weight, add up at the receivers. Their losses in the first steps must agree. Steps alternate; the
-last line printed is JSON.
+the box: gather the senders, weight, add up at the receivers. Their losses in the first steps must agree. Steps
+alternate; the last line printed is JSON.
 """
 
 from __future__ import annotations

@@ -168,9 +168,7 @@ def _load_nodes(folder: Path, entry: NodeEntry, targets: tuple[Target, ...]) -> 
     return NodeSet(entry.type, ids, arrays["features"], entry.feature_names, _labels(entry, targets, arrays))
 
 
-def _load_edges(
-    folder: Path, entry: EdgeEntry, node_counts: Mapping[str, int], targets: tuple[Target, ...]
-) -> EdgeSet:
+def _load_edges(folder: Path, entry: EdgeEntry, node_counts: Mapping[str, int], targets: tuple[Target, ...]) -> EdgeSet:
     index, shape = np.dtype(np.int32), (entry.count,)
     wanted: Shapes = {"source": (index, shape), "dest": (index, shape), **_label_shapes(entry, targets)}
     if entry.feature_dim:

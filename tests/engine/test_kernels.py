@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from ekiden_engine.kernels import EdgeMatrix, aggregate, gather
+from ekiden_engine.kernels import EdgeMatrix, aggregate, counting_sort, gather, pair_dot
 
 
 def random_edges(seed: int = 0) -> tuple[np.ndarray, np.ndarray, torch.Tensor, torch.Tensor]:
@@ -67,3 +67,30 @@ def test_gather_picks_rows_and_its_backward_adds_up_repeated_ones(index: list[in
     assert torch.equal(found, x[picked])
     assert x.grad is not None
     assert torch.equal(x.grad, torch.zeros(4, 2).index_add(0, picked, weight))
+
+
+def test_dot_products_of_pairs_and_their_gradients_are_those_of_the_plain_formula() -> None:
+    # GIVEN more pairs than are multiplied at a time, some of them twice
+    generator = torch.Generator().manual_seed(0)
+    x, y = (torch.randn(n, 5, generator=generator, dtype=torch.float32).requires_grad_() for n in (40, 30))
+    rows, columns = (torch.randint(0, n, (2_500,), generator=generator) for n in (40, 30))
+    # WHEN
+    found = pair_dot(x, y, rows, columns)
+    found.square().sum().backward()  # type: ignore[no-untyped-call]
+    gradients = x.grad, y.grad
+    # THEN
+    x.grad = y.grad = None
+    plain = (x[rows] * y[columns]).sum(1)
+    plain.square().sum().backward()  # type: ignore[no-untyped-call]
+    assert torch.allclose(found, plain, atol=1e-5)
+    for mine, expected in zip(gradients, (x.grad, y.grad), strict=True):
+        assert mine is not None
+        assert expected is not None
+        assert torch.allclose(mine, expected, rtol=1e-4, atol=1e-3)
+
+
+def test_counting_sort_is_the_stable_order() -> None:
+    keys = np.random.default_rng(0).integers(0, 7, 500).astype(np.int32)
+    order, begins = counting_sort(keys, 9)
+    assert np.array_equal(order, np.argsort(keys, kind="stable"))
+    assert np.array_equal(begins, np.searchsorted(keys[order], np.arange(10)))
