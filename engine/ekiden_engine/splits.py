@@ -163,9 +163,7 @@ class SplitFiles:
                 first = int(taken.argmax())
                 other = Split(int(split[rows[first]])).name.lower()
                 where = int(owner[first])
-                raise BadData(
-                    "SPLIT_OVERLAP", f"{file.at(where)}: {file.key(where, keys)} is in the {other} file too"
-                )
+                raise BadData("SPLIT_OVERLAP", f"{file.at(where)}: {file.key(where, keys)} is in the {other} file too")
             split[rows] = part
             if label_name in file.table.column_names:
                 self._override(file, label, rows, owner, label_name)

@@ -50,9 +50,7 @@ class DotPredictor:
     kind: ClassVar[str] = "dot"
     files: ClassVar[tuple[str, ...]] = (FILE, ENDS_FILE)
 
-    def __init__(
-        self, ends: tuple[str, str], source: Side, dest: Side, mean: float, low: float, high: float
-    ) -> None:
+    def __init__(self, ends: tuple[str, str], source: Side, dest: Side, mean: float, low: float, high: float) -> None:
         """`ends` are the node types of source and destination; `mean`, `low` and `high` are those of the training
         labels; `source.bias` includes the mean."""
         self.ends = ends
