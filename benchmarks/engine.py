@@ -33,10 +33,11 @@ from typing import Any
 
 from benchmarks.common import Row, write
 from benchmarks.engine_graph import SPEC, Size, generate
-from benchmarks.engine_peers import ROOT, make_peers, run_module
 from benchmarks.main_job import run_engine, stage
+from benchmarks.peers import ROOT, make_environment, run_module
 from benchmarks.rating_data import ML_1M, prepare
 
+PEERS, PEER_MODULES = ("torch_geometric==2.8.1", "pandas==3.1.1"), ("torch_geometric", "pandas")
 MEASURED = Path(__file__).parent / "measured.py"
 SIZES = (100_000, 1_000_000, 10_000_000)
 MEMORY_GIB = 8
@@ -200,7 +201,7 @@ def main() -> int:
     sizes = (30_000, 100_000) if given.quick else SIZES
     with tempfile.TemporaryDirectory(prefix="ekiden-bench-") as name:
         folder = Path(name)
-        python = given.peers or make_peers(folder / "peers")
+        python = given.peers or make_environment(folder / "peers", PEERS, PEER_MODULES, sees_ours=True)
         speed = throughput(given.data, folder / "throughput", python, 1 if given.quick else 5)
         measured = [scale(Size(edges), folder / str(edges), python) for edges in sizes]
     found = rows(speed, measured)

@@ -24,7 +24,6 @@ import os
 import subprocess
 import sys
 import tempfile
-import venv
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,6 +33,7 @@ import numpy as np
 
 from benchmarks.common import Row, write
 from benchmarks.main_job import run_engine, stage
+from benchmarks.peers import make_environment
 from benchmarks.rating_data import ML_1M, ML_100K, TWEETS, TWEETS_TIME, Processed, RatingSet, prepare
 from ekiden_engine.graph import EncodedGraph, Split
 from ekiden_engine.models.fm_kernels import compile_kernels
@@ -114,21 +114,6 @@ def train(folder: Path, name: str, processed: Processed, model: str, given: Mapp
     seconds = run_engine("train", root)
     evaluation = json.loads((root / "model/evaluation.json").read_text("utf-8"))
     return Trained(seconds, evaluation["targets"][0])
-
-
-def make_peer(folder: Path) -> Path | str:
-    """The Python of a virtual environment that has `myfm`, or why there is none."""
-    python = folder / "bin" / "python"
-    try:
-        venv.create(folder, with_pip=True)
-        install = [str(python), "-m", "pip", "install", "-qq", "--only-binary", ":all:", *PEER_PACKAGES]
-        for command in (install, [str(python), "-c", "import myfm"]):
-            subprocess.run(command, check=True, capture_output=True, text=True, timeout=300)
-    except subprocess.CalledProcessError as error:
-        return f"{' '.join(error.cmd[1:4])} failed: {(error.stderr or '').strip().splitlines()[-1:]}"
-    except (OSError, subprocess.TimeoutExpired) as error:
-        return str(error)[:200]
-    return python
 
 
 def run_peer(python: Path | str, processed: Processed, folder: Path) -> dict[str, Any]:
@@ -224,7 +209,7 @@ def measure(data: Path) -> tuple[list[Row], dict[str, Any]]:
     """The benchmark's rows, and what else its document holds; `data` is the folder of all data sets."""
     with tempfile.TemporaryDirectory(prefix="ekiden-bench-") as name:
         folder = Path(name)
-        peer = make_peer(folder / "peer")
+        peer = make_environment(folder / "peer", PEER_PACKAGES, ["myfm"])
         compile_kernels()  # happens once per machine, the container has it done: no figure should hold it
         found = {
             chosen: measure_set(chosen, data, folder / f"set-{index}", peer)

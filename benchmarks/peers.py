@@ -1,4 +1,4 @@
-"""An interpreter for peers: a throw-away virtual environment that also sees the packages of this one."""
+"""Interpreters for peers: throw-away virtual environments, so that the project need not agree with their pins."""
 
 from __future__ import annotations
 
@@ -12,19 +12,24 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
-PACKAGES = ("torch_geometric==2.8.1", "pandas==3.1.1")
 
 
-def make_peers(folder: Path) -> Path | str:
-    """The Python of a virtual environment with `PACKAGES`, or why there is none."""
+def make_environment(
+    folder: Path, packages: Sequence[str], imports: Sequence[str], *, sees_ours: bool = False
+) -> Path | str:
+    """The Python of a virtual environment with `packages`, in which `imports` work; or why there is none.
+
+    `sees_ours`: the packages of this interpreter too.
+    """
     python = folder / "bin" / "python"
     try:
         venv.create(folder, with_pip=True)
-        library = folder / "lib" / f"python{sys.version_info.major}.{sys.version_info.minor}" / "site-packages"
-        lines = [f"import site; site.addsitedir({path!r})" for path in site.getsitepackages()]
-        (library / "project.pth").write_text("\n".join(lines) + "\n", "utf-8")
-        install = [str(python), "-m", "pip", "install", "-qq", "--only-binary", ":all:", *PACKAGES]
-        for command in (install, [str(python), "-c", "import pandas, torch_geometric"]):
+        if sees_ours:
+            library = folder / "lib" / f"python{sys.version_info.major}.{sys.version_info.minor}" / "site-packages"
+            lines = [f"import site; site.addsitedir({path!r})" for path in site.getsitepackages()]
+            (library / "project.pth").write_text("\n".join(lines) + "\n", "utf-8")
+        install = [str(python), "-m", "pip", "install", "-qq", "--only-binary", ":all:", *packages]
+        for command in (install, [str(python), "-c", f"import {', '.join(imports)}"]):
             subprocess.run(command, check=True, capture_output=True, text=True, timeout=300)
     except subprocess.CalledProcessError as error:
         return f"{' '.join(error.cmd[1:4])} failed: {(error.stderr or '').strip().splitlines()[-1:]}"
