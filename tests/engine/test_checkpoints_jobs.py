@@ -26,7 +26,7 @@ from tests.engine.test_hpo_training import QUICK, make_spec, put
 
 LONGER: dict[str, dict[str, str]] = {
     "fm": {"num_epochs": "1500", "burn_in": "20"},
-    "distmult": {"num_epochs": "200"},
+    "distmult": {"num_epochs": "1000"},
     "links": {"num_epochs": "60"},
     "nodes": {"seeds": "20"},
 }
@@ -73,7 +73,7 @@ def test_a_job_that_was_ended_goes_on_where_it_was(
 ) -> None:
     # GIVEN a job that was ended in the middle
     root = make_job(tmp_path, name, **LONGER[name])
-    code, log = interrupt(root, number, STATE[name], 40 if name == "distmult" else 2)  # of that one several per epoch
+    code, log = interrupt(root, number, STATE[name], 20 if name == "distmult" else 2)  # of that one several per epoch
     if number == signal.SIGTERM:  # then it leaves the best so far, as a stopped job should
         assert code == 0, log
         assert evaluation_of(root)["training"]["stopped"] is True
