@@ -374,6 +374,7 @@ def test_an_endpoint_keeps_the_time_of_its_making_when_it_is_updated(platform: P
 def test_what_ended_is_listed_and_what_runs_is_not(platform: Platform, monkeypatch: pytest.MonkeyPatch) -> None:
     # GIVEN jobs of both kinds that ended, more than fit on a page, one that runs, and an endpoint in service
     monkeypatch.setattr(sagemaker_jobs, "PAGE", 2)
+    monkeypatch.setattr(sagemaker_jobs, "MAX_PAGES", 100)  # jobs of other tests ended in these two seconds, too
     before = platform.now() - timedelta(seconds=2)
     asked = [job(platform, "succeed", stage) for stage in (Stage.EXPORT, Stage.PROCESS, Stage.EXPORT, Stage.TRAIN)]
     asked.append(job(platform, "reject", Stage.TRAIN))
