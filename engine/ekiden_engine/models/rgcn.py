@@ -6,7 +6,7 @@ of a batch are hidden in the relations that carry labels, and stay in the others
 the epoch that is best on validation edges is kept. Of the target's own edges the encoder sees those of the training
 split only. Edge types other than the target bring messages to the end points' node types; their own features and labels
 are not used, nor are edge types that touch neither end. Where that does not fit into memory, and for numbers, it is
-trained on samples of neighbours instead (`minibatch`).
+trained on samples of neighbours instead (`edges_sampled`).
 """
 
 from __future__ import annotations
@@ -26,8 +26,9 @@ from ekiden_engine.models.edges_checkpoints import restored_member, save_member
 from ekiden_engine.models.edges_objectives import ClassObjective, NumberObjective, Objective
 from ekiden_engine.models.edges_problem import EdgeProblem, RowArray, make_edge_problem
 from ekiden_engine.models.edges_result import make_predictor
+from ekiden_engine.models.edges_sampled import SAMPLED_BATCH, fit_sampled, full_batch_bytes
+from ekiden_engine.models.fanout import choose_fanout
 from ekiden_engine.models.fitting import STRENGTH, Member, Recipe, fit_member
-from ekiden_engine.models.minibatch import SAMPLED_BATCH, choose_fanout, fit_sampled
 from ekiden_engine.models.passes import Pass
 from ekiden_engine.models.settings import as_hyperparameters, decided, read_settings, setting
 
@@ -76,7 +77,11 @@ class Rgcn:
     def fit(self, graph: EncodedGraph, target: Target, progress: Progress) -> Fit:
         """See `Trainer`. Raises `BadData` EMPTY_TRAINING_SET, TRAINING_DIVERGED."""
         problem = make_edge_problem(graph, target, relational=self.relational)
-        fanout = choose_fanout(problem, self.settings.width, self.settings.fanout, progress)
+        fanout = 0
+        if problem.kind == "number":
+            fanout = choose_fanout(self.settings.fanout, full_batch_bytes(problem, self.settings.width), progress)
+        elif self.settings.fanout:
+            progress.note("fanout is for numbers on edges; classes are learnt from all neighbours")
         threads = 1 if fanout else threads_for(len(problem.train))  # samples are small, too
         torch.set_num_threads(threads)
         self._fanout, device = fanout, CPU if fanout else pick_device()

@@ -25,9 +25,9 @@ from ekiden_engine.models.encoder import (
     EndState,
     Neighbours,
 )
-from ekiden_engine.models.minibatch_tables import Distinct, Table, Used
 from ekiden_engine.models.nodes_structure import RelationKey
 from ekiden_engine.models.optimizer import Parameter
+from ekiden_engine.models.sampled_tables import Distinct, Table, Used
 from ekiden_engine.models.sampler import Adjacency, RowArray, Sample
 
 

@@ -9,16 +9,15 @@ import numpy as np
 import pytest
 import torch
 
-from ekiden_engine import memory
 from ekiden_engine.errors import BadData
 from ekiden_engine.graph import EncodedGraph, Split
-from ekiden_engine.models import minibatch, sampler
+from ekiden_engine.models import sampler
 from ekiden_engine.models.edges_objectives import NumberObjective
 from ekiden_engine.models.edges_problem import EdgeProblem, make_edge_problem
+from ekiden_engine.models.edges_sampled import TrainingEdges, fit_sampled, full_batch_bytes
+from ekiden_engine.models.edges_sampled_encoder import Asked, SampledEncoder, TargetEdges
 from ekiden_engine.models.fitting import Member, Recipe, fit_member
-from ekiden_engine.models.minibatch import TrainingEdges, choose_fanout, fit_sampled, full_batch_bytes
-from ekiden_engine.models.minibatch_encoder import Asked, SampledEncoder, TargetEdges
-from ekiden_engine.models.minibatch_tables import Distinct
+from ekiden_engine.models.sampled_tables import Distinct
 from ekiden_engine.models.sampler import Adjacency
 from tests.engine.factories import make_encoded_graph
 from tests.engine.model_factories import Recorder, edges_of, fit, make_graph, predict, with_labels
@@ -210,16 +209,10 @@ def test_a_learning_rate_that_explodes_is_reported() -> None:
     assert caught.value.code == "TRAINING_DIVERGED"
 
 
-def test_the_estimate_of_memory_decides(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    problem = make_edge_problem(graph := make_encoded_graph(), graph.targets[0])
-    needed = full_batch_bytes(problem, 32)
-    assert needed > 300 * len(problem.train)
-    for available, fanout in ((needed, 32), (2 * needed, 0), (None, 0)):
-        monkeypatch.setattr(minibatch, "available_bytes", lambda given=available: given)
-        progress = Recorder()
-        assert choose_fanout(problem, 32, None, progress) == fanout
-        assert len(progress.notes) == (1 if fanout else 0)
-        assert choose_fanout(problem, 32, 5, progress) == 5
+def test_the_estimate_of_memory_grows_with_the_edges() -> None:
+    graph = make_encoded_graph()
+    problem = make_edge_problem(graph, graph.targets[0])
+    assert full_batch_bytes(problem, 32) > 300 * len(problem.train)
 
 
 def test_the_trainer_samples_when_told_to_and_says_so() -> None:
@@ -240,17 +233,3 @@ def test_classes_are_learnt_from_all_neighbours() -> None:
     progress = Recorder()
     assert fit(graph, progress=progress, fanout="4").hyperparameters["fanout"] == "0"
     assert any("fanout is for numbers" in note for note in progress.notes)
-
-
-def test_memory_is_what_machine_and_container_leave(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    info, limit, used = (tmp_path / name for name in ("meminfo", "max", "current"))
-    monkeypatch.setattr(memory, "MEMINFO", info)
-    monkeypatch.setattr(memory, "GROUPS", ((limit, used),))
-    assert memory.available_bytes() is None
-    info.write_text("MemTotal:  9 kB\nMemAvailable:       100 kB\n")
-    assert memory.available_bytes() == 100 << 10
-    limit.write_text("max\n")
-    assert memory.available_bytes() == 100 << 10
-    limit.write_text("5000\n")
-    used.write_text("2000\n")
-    assert memory.available_bytes() == 3000

@@ -1,9 +1,9 @@
 """Edge regression where the graph does not fit into memory: the model of `encoder`, trained on sampled neighbours.
 
 A batch of training edges needs the encodings of its end points only, and for those of a node with many neighbours a
-sample of them (`minibatch_encoder`). Tables move where the batch touched them, with penalties in proportion: both have
-the expectation of the full batch. Lists of neighbours, labels and residuals lie in memory-mapped files; in memory are
-the nodes' tables and some bytes per edge. What is kept is encoded from all neighbours, block by block.
+sample of them (`edges_sampled_encoder`). Tables move where the batch touched them, with penalties in proportion: both
+have the expectation of the full batch. Lists of neighbours, labels and residuals lie in memory-mapped files; in memory
+are the nodes' tables and some bytes per edge. What is kept is encoded from all neighbours, block by block.
 """
 
 from __future__ import annotations
@@ -22,15 +22,14 @@ from torch import Tensor
 from torch.nn import functional
 
 from ekiden_engine.errors import BadData
-from ekiden_engine.memory import available_bytes
-from ekiden_engine.models.base import Curve, CurvePoint, FloatArray, Progress
+from ekiden_engine.models.base import Curve, CurvePoint, FloatArray
 from ekiden_engine.models.baselines import SHRINKAGE
 from ekiden_engine.models.edges_objectives import biased_dot, in_label_units
 from ekiden_engine.models.edges_problem import EdgeProblem, RowArray
+from ekiden_engine.models.edges_sampled_encoder import Asked, SampledEncoder, TargetEdges
 from ekiden_engine.models.fitting import CARVED, STRENGTH, TOLERANCE, Member, Recipe
-from ekiden_engine.models.minibatch_encoder import Asked, SampledEncoder, TargetEdges
-from ekiden_engine.models.minibatch_tables import Distinct, Used
 from ekiden_engine.models.optimizer import Adam
+from ekiden_engine.models.sampled_tables import Distinct, Used
 from ekiden_engine.models.sampler import chunks, mapped
 
 METRIC: Final = "rmse"
@@ -41,7 +40,6 @@ REFRESHES: Final = 4
 """How often in an epoch the sums over all neighbours are computed anew."""
 BIAS_ROUNDS: Final = 8
 SAMPLED_BATCH: Final = 8192
-DEFAULT_FANOUT: Final = 32
 
 BYTES_PER_TARGET_EDGE: Final = 300
 """What full-batch training holds per edge of the target: four matrices with their transposes and places, and the
@@ -49,8 +47,6 @@ linear start; measured."""
 BYTES_PER_OTHER_EDGE: Final = 100
 COPIES: Final = 4
 """Of each parameter: the value, its gradient, two moments."""
-COMFORTABLE: Final = 0.7
-"""Share of the memory there is that an estimate may take."""
 
 
 def fit_sampled(
@@ -64,7 +60,7 @@ def fit_sampled(
 ) -> Member:
     """As `fitting.fit_member`, for numbers, by samples of `fanout` neighbours; there is no dropout. Files go below
     `folder` (default: the system's temporary folder), and are removed. Raises `BadData` TRAINING_DIVERGED."""
-    with tempfile.TemporaryDirectory(prefix="ekiden-minibatch-", dir=folder) as scratch:
+    with tempfile.TemporaryDirectory(prefix="ekiden-sampled-", dir=folder) as scratch:
         return _Fitting(problem, recipe, fanout, seed, Path(scratch)).run(report, stop_requested)
 
 
@@ -77,25 +73,6 @@ def full_batch_bytes(problem: EdgeProblem, width: int) -> int:
         edges += BYTES_PER_OTHER_EDGE * sum(len(given.rows) for given in extra)
         rows += problem.counts[end] + 2 * same * problem.counts[1 - end] + sum(given.count for given in extra)
     return edges + rows * (width + 1) * 4 * COPIES
-
-
-def choose_fanout(problem: EdgeProblem, width: int, given: int | None, progress: Progress) -> int:
-    """How many neighbours to sample; 0: train on all, which is better, and faster, where memory allows. `given` is the
-    hyperparameter."""
-    if problem.kind != "number":
-        if given:
-            progress.note("fanout is for numbers on edges; classes are learnt from all neighbours")
-        return 0
-    if given is not None:
-        return given
-    needed, available = full_batch_bytes(problem, width), available_bytes()
-    if available is None or needed <= COMFORTABLE * available:
-        return 0
-    progress.note(
-        f"training on all neighbours would take about {needed / 2**30:.1f} GiB of the {available / 2**30:.1f} GiB that "
-        f"are left: {DEFAULT_FANOUT} neighbours of each node are sampled instead"
-    )
-    return DEFAULT_FANOUT
 
 
 class TrainingEdges:
