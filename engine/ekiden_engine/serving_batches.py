@@ -85,7 +85,7 @@ def _answered(
         place = pa.array(np.cumsum(valid) - 1, mask=~valid)
         return Classes(found.names.take(place), found.scores.take(place), _spread(codes, valid))
     if served.is_link:
-        values = link_scores(model, served, *index)
+        values = link_scores(model, served, index[0], index[1])
     else:
         values = served.node_predictor.predict(*index) if len(index) == 1 else served.edge_predictor.predict(*index)
     if valid is None:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from typing import Any, Final
 
 import numpy as np
 
-from ekiden_engine.models.base import BoolArray, Direction, FloatArray, IndexArray
+from ekiden_engine.models.base import BoolArray, Direction, FloatArray, IndexArray, NewNode
 from ekiden_engine.neighbours import TopIndex
-from ekiden_engine.serving_fold_in import folded_in, own_links
+from ekiden_engine.serving_fold_in import fold_in
 from ekiden_engine.serving_model import LinkTable, Served, ServedModel
-from ekiden_engine.serving_new_nodes import Basis, resolve
+from ekiden_engine.serving_new_nodes import Resolved, resolve
 from ekiden_engine.serving_payload import Payload
 from ekiden_engine.serving_results import check_results, item, ranked, status_of
 
@@ -40,14 +41,12 @@ def likeliest_ends(model: ServedModel, served: Served, payload: Payload) -> list
         table = model.linked(served.ends, direction)
         excluded = [_linked(table, node, itself=label == other) for node in nodes.index.tolist()]
     queries = served.link_predictor.queries(served.edge_type, direction, nodes.index)
-    for position, new in nodes.new.items():
-        query = folded_in(model, served, direction, new)
-        if query is None:
-            nodes.basis[position] = Basis.NOT_INDUCTIVE
-        else:
-            queries[position] = query
-        if excluded is not None:
-            excluded[position] = own_links(served, direction, new)
+    predictor, edge_type = served.link_predictor, served.edge_type
+    for position, query in fold_in(model, nodes, lambda rows: predictor.queries(edge_type, direction, rows)).items():
+        queries[position] = query
+    if excluded is not None:
+        for position, new in nodes.new.items():
+            excluded[position] = _own_links(served, direction, new)
     found = candidates(model, served, direction).top(queries, topk, excluded)
     answers = []
     for position in range(len(given)):
@@ -85,8 +84,17 @@ def candidates(model: ServedModel, served: Served, direction: Direction) -> TopI
     return model.tops.get((served.position, model.contents[key]), make)
 
 
-def link_scores(model: ServedModel, served: Served, source: IndexArray, dest: IndexArray) -> FloatArray:
-    """How likely each link is, as its destination's score among all, float32 [m]; an unseen node stands at the mean."""
+def link_scores(
+    model: ServedModel,
+    served: Served,
+    source: IndexArray,
+    dest: IndexArray,
+    new: tuple[Mapping[int, FloatArray], Mapping[int, FloatArray]] = ({}, {}),
+) -> FloatArray:
+    """How likely each link is, as its destination's score among all, float32 [m]; an unseen node stands at the mean.
+
+    `new`: by position, vectors that stand for sources (queries) and for destinations (items).
+    """
     items = candidates(model, served, "tail").items
     scores = np.empty(len(source), np.float32)
     mean = None
@@ -98,14 +106,34 @@ def link_scores(model: ServedModel, served: Served, source: IndexArray, dest: In
         if unseen.any() and len(items):
             mean = items.mean(0) if mean is None else mean
             chosen[unseen] = mean
+        for vectors, given in zip((queries, chosen), new, strict=True):
+            for position in given.keys() & range(start, start + len(queries)):
+                vectors[position - start] = given[position]
         scores[part] = np.vecdot(queries, chosen)
     return scores
+
+
+def new_ends(
+    model: ServedModel, served: Served, heads: Resolved, tails: Resolved
+) -> tuple[dict[int, FloatArray], dict[int, FloatArray]]:
+    """What stands for the new ones among heads and tails in `link_scores`; those of which nothing follows are marked so
+    in `heads` and `tails`."""
+    predictor, items = served.link_predictor, candidates(model, served, "tail").items
+    queries = fold_in(model, heads, lambda rows: predictor.queries(served.edge_type, "tail", rows))
+    return queries, fold_in(model, tails, lambda rows: items[rows])
 
 
 def known_ends(served: Served, source: IndexArray, dest: IndexArray) -> tuple[BoolArray, BoolArray]:
     """Whether the model knows anything of each source and of each destination."""
     predictor = served.link_predictor
     return predictor.known(served.ends[0], source), predictor.known(served.ends[2], dest)
+
+
+def _own_links(served: Served, direction: Direction, node: NewNode) -> IndexArray:
+    """The neighbours that the request links the new node to by the edge type that is asked about."""
+    out = direction == "tail"
+    linked = [e.node for e in node.neighbours if e.edge_type == served.edge and e.outgoing == out]
+    return np.array(linked, np.int32)
 
 
 def _fingerprint(items: FloatArray) -> bytes:

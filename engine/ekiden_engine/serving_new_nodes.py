@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Final
@@ -35,7 +35,7 @@ COLD: Final = {
     Basis.NOT_INDUCTIVE: "not_inductive",
 }
 """Why a node counts as never seen: its id is not in the training graph; it is, but without a training edge, a feature
-or a neighbour to go by; it was described, to a model that knows only the nodes of its training."""
+or a neighbour to go by; it was described, by nothing that the model can answer from."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -53,6 +53,11 @@ class Resolved:
         for position in np.flatnonzero((self.index >= 0) & ~known).tolist():
             if self.basis[position] is Basis.TRAINED:
                 self.basis[position] = Basis.NOTHING_KNOWN
+
+    def unanswered(self, positions: Iterable[int]) -> None:
+        """Note that the model makes nothing of these descriptions."""
+        for position in positions:
+            self.basis[position] = Basis.NOT_INDUCTIVE
 
 
 def resolve(model: ServedModel, label: str, nodes: Sequence[Given], target: Target, *, inductive: bool) -> Resolved:

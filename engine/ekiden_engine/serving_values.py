@@ -8,7 +8,7 @@ from typing import Any
 from ekiden_engine.errors import quoted
 from ekiden_engine.models.base import FloatArray, InductiveEdges, InductiveNodes, NewNode
 from ekiden_engine.serving_errors import BadRequest
-from ekiden_engine.serving_links import known_ends, link_scores
+from ekiden_engine.serving_links import known_ends, link_scores, new_ends
 from ekiden_engine.serving_model import Served, ServedModel
 from ekiden_engine.serving_new_nodes import Resolved, resolve
 from ekiden_engine.serving_payload import Given, Payload
@@ -19,7 +19,7 @@ from ekiden_engine.serving_routing import check_node_type
 def edge_values(model: ServedModel, served: Served, payload: Payload) -> list[dict[str, Any]]:
     """The answer for edges given with both ends: an entry per edge."""
     edges, parameters = payload.edges or (), payload.parameters
-    inductive = isinstance(served.predictor, InductiveEdges)
+    inductive = served.is_link or isinstance(served.predictor, InductiveEdges)
     (source, _, dest), target = served.ends, served.target
     heads = resolve(model, source, [_given(edge.head) for edge in edges], target, inductive=inductive)
     tails = resolve(model, dest, [_given(edge.tail) for edge in edges], target, inductive=inductive)
@@ -30,9 +30,10 @@ def edge_values(model: ServedModel, served: Served, payload: Payload) -> list[di
     )
     heads.known(known[0])
     tails.known(known[1])
+    new = new_ends(model, served, heads, tails) if served.is_link else None
     statuses = [status_of(*both) for both in zip(heads.basis, tails.basis, strict=True)]
-    if served.is_link:
-        scores = [rounded(score) for score in link_scores(model, served, heads.index, tails.index).tolist()]
+    if new is not None:
+        scores = [rounded(score) for score in link_scores(model, served, heads.index, tails.index, new).tolist()]
         results = [[{"inferredValue": s, "score": s, "status": t}] for s, t in zip(scores, statuses, strict=True)]
     else:
         if target.is_classification:

@@ -9,11 +9,20 @@ from typing import Any, cast
 import numpy as np
 
 from ekiden_engine.errors import quoted
-from ekiden_engine.models.base import EdgePredictor, FloatArray, IndexArray, LinkPredictor, NodePredictor
+from ekiden_engine.models.base import (
+    EdgePredictor,
+    FloatArray,
+    IndexArray,
+    InductiveVectors,
+    LinkPredictor,
+    NewNode,
+    NodePredictor,
+)
 from ekiden_engine.neighbours import TopIndex, unit_length
 from ekiden_engine.serving_errors import BadRequest
+from ekiden_engine.serving_fold_in import fold_in
 from ekiden_engine.serving_model import Served, ServedModel
-from ekiden_engine.serving_new_nodes import Basis, resolve
+from ekiden_engine.serving_new_nodes import Resolved, resolve
 from ekiden_engine.serving_payload import PARAMETERS, Given, Payload
 from ekiden_engine.serving_results import check_results, item, ranked, status_of
 from ekiden_engine.serving_routing import check_node_type
@@ -44,8 +53,8 @@ class VectorIndex:
 def nearest(model: ServedModel, targets: Sequence[Served], payload: Payload) -> list[dict[str, Any]]:
     """The answer to `embed_knn`: an entry per node with its nearest nodes of type `tailNodeType`, or of its own.
 
-    The node itself is never among them; with the mask, nor is what the graph links to it in either direction. A node
-    without vector has no results.
+    The node itself is never among them; with the mask, nor is what the graph or the request links to it in either
+    direction. A node without vector has no results.
     """
     nodes, parameters = payload.nodes or (), payload.parameters
     if parameters.tail_type is not None:
@@ -84,23 +93,56 @@ def _nearest(
     other = payload.parameters.tail_type or label
     served = _target_with(model, targets, label, other)
     own, there = vector_index(model, served, label), vector_index(model, served, other)
-    found = resolve(model, label, nodes, served.target, inductive=False)
+    inductive = served.is_link or isinstance(served.predictor, InductiveVectors)
+    found = resolve(model, label, nodes, served.target, inductive=inductive)
     places = own.places(found.index)
     found.known(places >= 0)
+    vectors = {i: own.top.items[places[i]] for i in np.flatnonzero(places >= 0).tolist()}
+    vectors |= _new_vectors(model, served, label, own, found)
     answers = [item([], {"node": basis}, found.ignored.get(i, 0)) for i, basis in enumerate(found.basis)]
-    asked = np.flatnonzero(places >= 0)
+    if not vectors:
+        return answers
     excluded = []
-    for node in found.index[asked].tolist():
-        rows = _linked(model, label, other, node) if payload.parameters.mask else np.empty(0, np.int32)
-        rows = np.append(rows, np.int32(node)) if label == other else rows
-        at = there.places(np.unique(rows).astype(np.int32))
+    for i in vectors:
+        linked = np.empty(0, np.int32)
+        if payload.parameters.mask:
+            new = found.new.get(i)
+            linked = _linked(model, label, other, int(found.index[i])) if new is None else _own_links(new, other)
+        itself = [found.index[i]] if label == other else []
+        at = there.places(np.unique(np.append(linked, itself)).astype(np.int32))
         excluded.append(at[at >= 0])
-    best = there.top.top(own.top.items[places[asked]], topk, excluded)
-    for position, i in enumerate(asked.tolist()):
+    best = there.top.top(np.stack(list(vectors.values())), topk, excluded)
+    for position, i in enumerate(vectors):
         rows = best.rows[position][best.rows[position] >= 0]
         names = model.names(other, there.nodes[rows])
-        answers[i]["mlResults"] = ranked(names, best.scores[position].tolist(), status_of(Basis.TRAINED))
+        answers[i]["mlResults"] = ranked(names, best.scores[position].tolist(), status_of(found.basis[i]))
     return answers
+
+
+def _new_vectors(
+    model: ServedModel, served: Served, label: str, own: VectorIndex, nodes: Resolved
+) -> dict[int, FloatArray]:
+    """Directions of the new ones among the nodes, by position; those of which nothing follows are marked so."""
+
+    def known(rows: IndexArray) -> FloatArray:
+        at = own.places(rows)
+        return own.top.items[at[at >= 0]]
+
+    found: dict[int, FloatArray] = {}
+    if served.is_link:
+        found = fold_in(model, nodes, known)
+    elif nodes.new and isinstance(served.predictor, InductiveVectors):
+        made = served.predictor.embed_new(label, list(nodes.new.values()))
+        found = {} if made is None else dict(zip(nodes.new, made, strict=True))
+    found = {position: unit_length(vector[None])[0] for position, vector in found.items() if vector.any()}
+    nodes.unanswered(nodes.new.keys() - found.keys())
+    return found
+
+
+def _own_links(node: NewNode, other: str) -> IndexArray:
+    """Nodes of type `other` that the request links the new node to, in either direction."""
+    linked = [e.node for e in node.neighbours if (e.edge_type[2] if e.outgoing else e.edge_type[0]) == other]
+    return np.array(linked, np.int32)
 
 
 def _label(model: ServedModel, node: Given, payload: Payload) -> str:

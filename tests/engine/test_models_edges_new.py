@@ -15,7 +15,7 @@ from safetensors.numpy import load_file, save_file
 from ekiden_engine.errors import BadData
 from ekiden_engine.graph import EncodedGraph, Split
 from ekiden_engine.models import predictor_class
-from ekiden_engine.models.base import InductiveEdges, NewEdge, NewNode
+from ekiden_engine.models.base import InductiveEdges, InductiveVectors, NewEdge, NewNode
 from ekiden_engine.models.edges_inductive import fit_own
 from ekiden_engine.models.edges_predictor import STRUCTURE_FILE, TENSOR_FILE, EdgeTables
 from tests.engine.model_factories import edges_of, fit, make_graph, rmse
@@ -85,6 +85,24 @@ def test_a_new_user_is_answered_the_better_the_more_ratings_the_request_tells() 
     assert errors[2] < 0.85 * errors[1] < 0.85 * 0.9 * errors[0]
     known = predictor.predict(*edges_of(data[0], Split.VALID)[:2])
     assert errors[2] < 2.2 * rmse(known, data[0], Split.VALID)
+
+
+def test_the_vector_of_a_new_user_is_the_one_that_its_answers_are_made_of() -> None:
+    data = make_ratings()
+    predictor: Any = fit(data[0], **OPTIONS).predictor
+    assert issubclass(EdgeTables, InductiveVectors)
+    users = [as_new(told) for told in data[1].values()]
+    # WHEN
+    vectors = predictor.embed_new("user", [*users, NewNode(None)])
+    # THEN answers differ between movies as products of the vectors do
+    movies = np.arange(MOVIES)
+    raw = vectors[0] @ predictor.embeddings("movie").T + predictor.tensors["dest.bias"][:-1, 0]
+    said = predictor.predict_new([users[0]] * MOVIES, movies.tolist())
+    free = (said > said.min()) & (said < said.max())  # numbers are held within those of training
+    assert np.ptp((said - raw)[free]) < 1e-4
+    assert vectors.shape == (NEW + 1, predictor.embeddings("user").shape[1])
+    assert not vectors[-1].any()
+    assert predictor.embed_new("genre", users) is None
 
 
 @pytest.mark.parametrize("several", [False, True])

@@ -285,6 +285,15 @@ def test_a_new_movie_with_the_features_of_a_cold_one_gets_its_answer() -> None:
     )
 
 
+def test_the_vector_of_a_new_movie_with_the_features_of_a_cold_one_is_its_own() -> None:
+    graph = make_graph(valid=False)
+    predictor: Any = train(graph).predictor
+    found = predictor.embed_new("movie", [NewNode(graph.node("movie").features[1]), NewNode(None)])
+    np.testing.assert_allclose(found[0], predictor.embeddings("movie")[1], atol=0.02)
+    assert not found[1].any()
+    assert predictor.embed_new("studio", [NewNode(None)]) is None
+
+
 def test_known_nodes_get_the_same_answer_from_both_ways() -> None:
     graph = make_graph()
     predictor = train(graph).predictor

@@ -15,7 +15,7 @@ from safetensors.numpy import load_file, save_file
 from ekiden_engine.errors import BadData
 from ekiden_engine.graph import EncodedGraph, Split
 from ekiden_engine.models import predictor_class
-from ekiden_engine.models.base import Fit, InductiveNodes, NewEdge, NewNode
+from ekiden_engine.models.base import Fit, InductiveNodes, InductiveVectors, NewEdge, NewNode
 from ekiden_engine.models.nodes_predictor import STRUCTURE_FILE, TENSOR_FILE, NodeTablePredictor
 from tests.engine.nodes_factories import (
     BOUGHT,
@@ -96,6 +96,18 @@ def test_layers_alone_answer_for_a_node_told_again_to_the_last_digits() -> None:
     # But for those that are told their own label: a new node has none. States are kept in half precision.
     others = labels_of(graph).split != Split.TRAIN
     np.testing.assert_allclose(new[others], all_answers(fit, graph)[others], atol=0.01)
+
+
+@pytest.mark.parametrize("settings", [PROPAGATION, LAYERS])
+def test_the_vector_of_a_node_told_again_as_if_it_were_new_is_nearly_its_own(settings: Any) -> None:
+    graph = make_communities()
+    predictor: Any = fit_nodes(graph, settings).predictor
+    assert issubclass(type(predictor), InductiveVectors)
+    own, new = predictor.embeddings("paper"), predictor.embed_new("paper", [as_new(graph, n) for n in range(240)])
+    cosine = np.vecdot(own, new) / np.linalg.norm(own, axis=1) / np.maximum(np.linalg.norm(new, axis=1), 1e-9)
+    assert np.median(cosine) > 0.98
+    assert not predictor.embed_new("paper", [NewNode(None)]).any()
+    assert predictor.embed_new("author", [NewNode(None)]) is None
 
 
 @pytest.mark.parametrize("bare_items", [False, True])

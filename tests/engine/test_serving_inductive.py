@@ -231,6 +231,17 @@ def test_a_trained_network_classifies_a_new_user_by_what_the_request_says_was_bo
     assert np.mean(right) >= 0.75
     assert {entry["mlResults"][0]["status"] for entry in entries} == {"inductive"}
 
+    # AND among the vectors they are nearest to users of their class
+    near = ask(model, [{**described(int(user)), "nodeType": "user"} for user in rows], "embed_knn", "nodes", topk=5)
+    alike = [
+        labels.values[int(name.removeprefix("user"))] == labels.values[user]
+        for entry, user in zip(near, rows, strict=True)
+        for name in values(entry)
+    ]
+    assert len(alike) == 5 * len(rows)
+    assert np.mean(alike) >= 0.75
+    assert {entry["mlResults"][0]["status"] for entry in near} == {"inductive"}
+
 
 @pytest.mark.parametrize(
     ("name", "hyperparameters"),

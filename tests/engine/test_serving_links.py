@@ -257,9 +257,47 @@ def test_a_new_node_whose_neighbours_lead_nowhere_counts_as_never_seen() -> None
         (entry,) = ask(MODEL, [node], TAIL, edgeType="likes")
         assert entry["cold"] == {"head": "not_inductive"}
         assert entry["mlResults"][0]["status"] == "fallback"
-    both = {"headNode": described(("likes", "heat"))["headNode"], "tailNodeId": "heat"}
-    (entry,) = ask(make_served(links(LIKES)), [both])
-    assert entry["cold"] == {"head": "not_inductive"}
+    (near,) = ask(MODEL, [described(("likes", "up"))["headNode"]], KNN, "nodes", nodeType="user")
+    assert near == {"mlResults": [], "cold": {"node": "not_inductive"}}
+
+
+def test_a_link_is_scored_with_new_nodes_at_either_end() -> None:
+    # GIVEN that bob likes heat, and ada alien; what is like bob, and what is liked by whom ada is
+    model = make_served(links(LIKES))
+    head, tail = described(("likes", "heat"))["headNode"], described(("likes", "ada"))["tailNode"]
+    bob_heat, bob_alien, ada_alien = ask(
+        model,
+        [
+            {"headNode": head, "tailNodeId": "heat"},
+            {"headNode": head, "tailNode": {"neighbours": [{"edgeType": "likes", "nodeId": "bob"}]}},
+            {"headNodeId": "ada", "tailNode": tail},
+        ],
+    )
+    # THEN scores are those of the nodes that they stand for: ada likes alien and solaris
+    assert bob_heat["mlResults"] == [{"inferredValue": 2.0, "score": 2.0, "status": "inductive"}]
+    assert values(bob_alien) == [2.0]
+    assert values(ada_alien) == [pytest.approx((2.0 + 1.6) / 2)]
+    (nowhere,) = ask(model, [{"headNode": described(("likes", "up"))["headNode"], "tailNodeId": "heat"}])
+    assert nowhere["cold"] == {"head": "not_inductive"}
+    assert nowhere["mlResults"][0]["status"] == "fallback"
+
+
+def test_a_new_node_is_near_the_nodes_that_share_its_neighbours() -> None:
+    # GIVEN a new movie that ada and nobody else likes, as she does alien and solaris
+    new = {**described(("likes", "ada"))["headNode"], "nodeType": "movie"}
+    (near,) = ask(MODEL, [new], KNN, "nodes", topk=3)
+    # THEN those two are nearest, and it says what the answer rests on
+    assert sorted(values(near)[:2]) == ["alien", "solaris"]
+    assert {r["status"] for r in near["mlResults"]} == {"inductive"}
+    assert near["mlResults"][0]["score"] > 0.9
+    # AND with the mask whom the request links to it is left out
+    users = {"nodeType": "movie", "tailNodeType": "user", "topk": 9}
+    assert "ada" in values(ask(MODEL, [new], KNN, "nodes", **users)[0])
+    assert "ada" not in values(ask(MODEL, [new], KNN, "nodes", exclude_flag="mask", **users)[0])
+    # AND old, new and unknown nodes go in one request
+    three = ask(MODEL, [{"nodeId": "alien"}, new, {"nodeId": "nobody"}], KNN, "nodes", tailNodeType="movie")
+    assert [entry.get("cold") for entry in three] == [None, None, {"node": "unknown"}]
+    assert three[1] == {"mlResults": near["mlResults"][:1]}
 
 
 def test_relations_with_the_same_candidates_share_one_index() -> None:

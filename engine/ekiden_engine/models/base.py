@@ -183,6 +183,15 @@ class InductiveNodes(Protocol):
         """As `NodePredictor.predict`."""
 
 
+@runtime_checkable
+class InductiveVectors(Protocol):
+    """A `Predictor` that also has vectors of nodes never seen, from what the request says of them."""
+
+    def embed_new(self, label: str, nodes: Sequence[NewNode]) -> FloatArray | None:
+        """Vectors of new nodes of type `label` among those of `embeddings`, float32 [m, d], zero where nothing is
+        known; None where only the nodes of training have any."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Fit:
     """The outcome of a training: the predictor, how it went, the hyperparameters that were in force.

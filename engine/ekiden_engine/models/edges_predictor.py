@@ -79,6 +79,14 @@ class EdgeTables:
         table: FloatArray = self.tensors[f"{END_NAMES[self.structure.ends.index(label)]}.vectors"]
         return table[:-1]
 
+    def embed_new(self, label: str, nodes: Sequence[NewNode]) -> FloatArray | None:
+        """See `InductiveVectors`. Raises as `predict_new`."""
+        if label not in self.structure.ends:
+            return None
+        (vectors, _), known = self._described(self.structure.ends.index(label), nodes)
+        vectors[~known] = 0
+        return vectors
+
     def predict_new(self, source: Sequence[int | NewNode], dest: Sequence[int | NewNode]) -> FloatArray:
         """See `InductiveEdges`. Neighbours of an edge type that training did not have, or with index -1, do not count;
         a label counts on an edge of the target's own type (classes: the class's index, several: an edge for each).

@@ -87,6 +87,14 @@ class FmPredictor:
         found: FloatArray = np.clip(scores, dot.low, dot.high).astype(np.float32)
         return found
 
+    def embed_new(self, label: str, nodes: Sequence[NewNode]) -> FloatArray | None:
+        """See `InductiveVectors`. Raises as `predict_new`."""
+        if label not in self.dot.ends:
+            return None
+        vectors, _, known = self._rows(self.dot.ends.index(label), nodes)
+        vectors[~known] = 0
+        return vectors
+
     def _rows(self, end: int, nodes: Sequence[int | NewNode]) -> tuple[FloatArray, FloatArray, BoolArray]:
         side = (self.dot.source, self.dot.dest)[end]
         index = np.array([node if isinstance(node, int | np.integer) else -1 for node in nodes], np.int32)

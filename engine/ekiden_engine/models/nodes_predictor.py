@@ -8,7 +8,7 @@ for z.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Final, Self
 
@@ -26,6 +26,8 @@ STRUCTURE_FILE: Final = "nodes.json"
 TENSOR_FILE: Final = "nodes.safetensors"
 
 RowArray = npt.NDArray[np.int64]
+Ends = tuple[RowArray, RowArray]
+"""Of one relation, for each neighbour: the position of its new node, and its own index."""
 
 
 class NodeTablePredictor:
@@ -77,11 +79,33 @@ class NodeTablePredictor:
         """
         if not nodes:
             return self.tensors["answers"][:0]
-        structure, tensors = self.structure, self.tensors
+        tensors, given = self.tensors, self._neighbours(nodes)
+        degrees = _degrees(given, len(nodes))
+        hidden = self._hidden(nodes, given, degrees)
+        said = np.matmul(hidden, tensors["out"]) + tensors["out_shift"][:, None]
+        said = self._propagated(said, given, degrees, lambda there: tensors[f"said.{there}"])
+        found = self.structure.scale.answers(said.astype(np.float32))
+        if self.structure.label_share:
+            found = self._with_labels(found, given)
+        found[_undescribed(nodes, degrees)] = self._prior()[0]
+        return found
+
+    def embed_new(self, label: str, nodes: Sequence[NewNode]) -> FloatArray | None:
+        """See `InductiveVectors`. Raises as `predict_new`."""
+        names = list(self.structure.counts)
+        if label != names[self.structure.target]:
+            return None
         given = self._neighbours(nodes)
-        degrees = np.zeros((len(nodes), len(given)), np.int64)
-        for at, (owner, _) in enumerate(given):
-            degrees[:, at] = np.bincount(owner, minlength=len(nodes))
+        degrees = _degrees(given, len(nodes))
+        first = self._hidden(nodes, given, degrees)[:1]
+        every = self._propagated(first, given, degrees, lambda there: self.tensors[f"embeddings.{names[there]}"][None])
+        found: FloatArray = every[0].astype(np.float32)
+        found[_undescribed(nodes, degrees)] = 0
+        return found
+
+    def _hidden(self, nodes: Sequence[NewNode], given: Sequence[Ends], degrees: RowArray) -> FloatArray:
+        """The last hidden layer, [M, m, d]."""
+        structure, tensors = self.structure, self.tensors
         value = np.matmul(self._x(nodes, degrees), tensors["project"]) + tensors["shift"][:, None]
         hidden = np.maximum(value, 0)
         for layer in range(structure.layers):
@@ -94,22 +118,23 @@ class NodeTablePredictor:
                 mean = total / np.maximum(degrees[:, at], 1)[:, None]
                 value += np.matmul(mean, tensors[f"layer.{layer}.relations"][:, at])
             hidden = np.maximum(value, 0)
-        said = np.matmul(hidden, tensors["out"]) + tensors["out_shift"][:, None]
-        if structure.steps:
-            keep = structure.teleport
-            around = np.zeros_like(said)
-            for at, (owner, neighbour) in enumerate(given):
-                around += _sums(tensors[f"said.{structure.relations[at][1]}"], owner, neighbour, len(nodes))
-            share = (1 - keep) / (1 + degrees.sum(1))[:, None]
-            said = (around * share + said * keep) / (1 - share)
-        found = structure.scale.answers(said.astype(np.float32))
-        if structure.label_share:
-            found = self._with_labels(found, given)
-        bare = np.array([node.features is None or not len(node.features) for node in nodes])
-        found[bare & ~degrees.any(1)] = self._prior()[0]
-        return found
+        return np.asarray(hidden)
 
-    def _with_labels(self, answers: FloatArray, given: Sequence[tuple[RowArray, RowArray]]) -> FloatArray:
+    def _propagated(
+        self, own: FloatArray, given: Sequence[Ends], degrees: RowArray, around_of: Callable[[int], npt.NDArray[Any]]
+    ) -> FloatArray:
+        """What the propagation makes of `own` [M, m, any], given what it made of the nodes of each type,
+        [M, n, any]."""
+        if not self.structure.steps:
+            return own
+        keep = self.structure.teleport
+        around = np.zeros_like(own)
+        for at, (owner, neighbour) in enumerate(given):
+            around += _sums(around_of(self.structure.relations[at][1]), owner, neighbour, own.shape[1])
+        share = (1 - keep) / (1 + degrees.sum(1))[:, None]
+        return np.asarray((around * share + own * keep) / (1 - share))
+
+    def _with_labels(self, answers: FloatArray, given: Sequence[Ends]) -> FloatArray:
         """`answers` mixed with what the labels around the new nodes say, where any reached their neighbours."""
         structure = self.structure
         there = [end for _, end in structure.relations]
@@ -160,8 +185,8 @@ class NodeTablePredictor:
         found: FloatArray = (raw - centre) * factor
         return found
 
-    def _neighbours(self, nodes: Sequence[NewNode]) -> list[tuple[RowArray, RowArray]]:
-        """Per relation, for each neighbour: the position of its new node, and its own index."""
+    def _neighbours(self, nodes: Sequence[NewNode]) -> list[Ends]:
+        """Per relation; see `Ends`."""
         counts = list(self.structure.counts.values())
         found: list[tuple[list[int], list[int]]] = [([], []) for _ in self.structure.relations]
         for row, node in enumerate(nodes):
@@ -174,6 +199,20 @@ class NodeTablePredictor:
                 found[at][0].append(row)
                 found[at][1].append(edge.node)
         return [(np.array(owner, np.int64), np.array(neighbour, np.int64)) for owner, neighbour in found]
+
+
+def _degrees(given: Sequence[Ends], count: int) -> RowArray:
+    """Neighbours of each of `count` new nodes, int64 [m, relations]."""
+    found = np.zeros((count, len(given)), np.int64)
+    for at, (owner, _) in enumerate(given):
+        found[:, at] = np.bincount(owner, minlength=count)
+    return found
+
+
+def _undescribed(nodes: Sequence[NewNode], degrees: RowArray) -> BoolArray:
+    """Nodes that come with neither features nor neighbours, bool [m]."""
+    bare = np.array([node.features is None or not len(node.features) for node in nodes], np.bool_)
+    return np.asarray(bare & ~degrees.any(1))
 
 
 def _sums(states: npt.NDArray[Any], owner: RowArray, neighbour: RowArray, count: int) -> FloatArray:
