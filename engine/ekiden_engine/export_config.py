@@ -76,8 +76,8 @@ def build_configuration(
     """The configuration of the exported files.
 
     Properties that the spec does not name get the exporter's own inference (`FeatureConfig` for
-    single-valued numbers and dates); what that cannot encode is left out with a warning. Edge types get none: the
-    engine does not use properties of edges, and those of a target's type nobody knows for a pair still to be scored.
+    single-valued numbers and dates); what that cannot encode is left out with a warning. Edge types get none: few
+    models use properties of edges, and those of a target's type nobody knows for a pair still to be scored.
     """
     warnings: list[str] = []
     nodes = []
@@ -104,7 +104,7 @@ def build_configuration(
         features = _named(named, shape.edges[edge_type])
         taken = {*(f.property for f in named), *(t.property for t in targets)}
         warnings += [
-            f"{edge_text(edge_type)[:80]}.{name[:80]} is not used: the engine does not use properties of edges yet"
+            f"{edge_text(edge_type)[:80]}.{name[:80]} is not used: properties of edges are if features names them"
             for name in shape.edges[edge_type].properties
             if name not in taken
         ]

@@ -10,13 +10,14 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from ekiden.contracts.spec import PipelineSpec
+from ekiden.contracts.spec import PipelineSpec, edge_features_used
+from ekiden.contracts.spec_features import ON_EDGES
 from ekiden.contracts.training_data import EdgeFileConfig, FeatureConfig, NodeFileConfig
 from ekiden_engine.errors import BadData, quoted
 from ekiden_engine.features import FeatureBook, FittedEncoder, UnusableColumn, fit_encoder
@@ -34,9 +35,6 @@ from ekiden_engine.process_tables import Rows, read_configuration, read_edges, r
 from ekiden_engine.process_targets import TargetReader
 from ekiden_engine.spec_file import read_spec
 from ekiden_engine.splits import EdgeKeys, NodeKeys
-
-ON_EDGES: Final = ("numerical", "category", "bucket_numerical", "datetime", "none")
-"""Types that features of edges may have: text would take gigabytes on many edges, and no model looks at it."""
 
 FileT = TypeVar("FileT", NodeFileConfig, EdgeFileConfig)
 KeyT = TypeVar("KeyT", bound=Hashable)
@@ -78,7 +76,8 @@ def process_graph(source: Path, target: Path, spec: PipelineSpec, *, scripts: Pa
             if end not in nodes:
                 name = edge_text(edge_type)
                 raise BadData("EMPTY_GRAPH", f"edge type {quoted(name)} needs {quoted(end)} nodes; there are none")
-        edge_set, encoders = _edges(source, edge_type, edge_files, (nodes[edge_type[0]], nodes[edge_type[2]]), reader)
+        ends = (nodes[edge_type[0]], nodes[edge_type[2]])
+        edge_set, encoders = _edges(source, edge_type, edge_files, ends, reader, spec)
         edges.append(edge_set)
         if encoders:
             edge_encoders.append(EdgeEncoders(edge=edge_type, encoders=encoders))
@@ -114,19 +113,21 @@ def _edges(
     files: Sequence[EdgeFileConfig],
     ends: tuple[NodeSet, NodeSet],
     reader: TargetReader,
+    spec: PipelineSpec,
 ) -> tuple[EdgeSet, tuple[FittedEncoder, ...]]:
     name = edge_text(edge_type)
     columns = reader.columns(edge_type)
     features = _features(files, name, columns)
+    if features and not edge_features_used(spec.model.name, (t.node is not None for t in spec.predicts)):
+        unused = ", ".join(f.name for f in features)[:200]
+        log(f"note: {name}: left out, only targets on nodes use features of edges, by rgcn: {unused}")
+        features = ()
     table = read_edges(source, files, features, columns, ends)
-    if features:
-        used = ", ".join(f.name for f in features)[:200]
-        log(f"note: {name}: the engine does not use edge features yet ({used})")
     keys = EdgeKeys(edge_type, ends, table.source, table.dest, relation=reader.relation(edge_type))
     labels = reader.finish(edge_type, keys, columns)
-    encoded = _encode(
-        table.columns, features, _fitted_rows(labels), table.rows, len(table.source), lambda row: "", (name, {})
-    )
+    places = {f.property: f"features[{i}] of the spec" for i, f in enumerate(spec.features) if f.edge == edge_type}
+    count = len(table.source)
+    encoded = _encode(table.columns, features, _fitted_rows(labels), table.rows, count, lambda row: "", (name, places))
     edges = EdgeSet(
         *edge_type,
         source=table.source,

@@ -205,7 +205,7 @@ class TestSplitFiles:
 
 
 def test_edge_features_are_learnt_from_training_edges_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    # GIVEN an edge feature whose extreme value is on a test edge
+    # GIVEN an edge feature whose extreme value is on a test edge, and a target on nodes that uses it
     header = "~id,~from,~to,~label,rating:Double,hour:Int\n"
     files = {
         **SMALL_GRAPH,
@@ -214,19 +214,32 @@ def test_edge_features_are_learnt_from_training_edges_alone(tmp_path: Path, caps
         "b.csv": "~from,~to\nu3,m1\n",
     }
     splits = {"train": "a.csv", "test": "b.csv"}
-    # AND an export by Neptune-Export, which turns properties of edges into features (ours does not)
-    export = export_files(tmp_path, files, target={"custom_split_filenames": splits})
-    (export / "manifest.json").unlink()
-    edit(export, *EDGES, "features", value=[{"feature": ["hour", "hour", "numerical"], "norm": "min-max"}])
+    rated = {"edge": list(EDGE), "property": "rating", "type": "regression", "custom_split_filenames": splits}
+    ages = {"node": "user", "property": "age", "type": "regression"}
+    hour = {"edge": list(EDGE), "property": "hour", "type": "numerical", "norm": "min-max"}
     # WHEN processed
-    graph = process_graph(export, tmp_path / "processed", make_spec())
+    graph = process_files(tmp_path, files, targets=[rated, ages], features=[hour])
     # THEN the range is that of the training edges, and the test edge lies outside
     edges = graph.edge(EDGE)
     assert edges.features is not None
     np.testing.assert_allclose(edges.features, [[0.0], [1.0], [2.0]])
     assert edges.feature_names == ("hour",)
-    # AND the log says that nothing learns from it yet
-    assert "(user)-rated-(movie): the engine does not use edge features yet (hour)" in capsys.readouterr().out
+    # AND where no target is on nodes, those that Neptune-Export inferred are left out, and the log says so
+    export = export_files(tmp_path / "foreign", {name: files[name] for name in (*SMALL_GRAPH,)})
+    (export / "manifest.json").unlink()
+    edit(export, *EDGES, "features", value=[{"feature": ["hour", "hour", "numerical"], "norm": "min-max"}])
+    assert process_graph(export, tmp_path / "other", make_spec()).edge(EDGE).features is None
+    assert "(user)-rated-(movie): left out, only targets on nodes use features of edges" in capsys.readouterr().out
+
+
+def test_a_missing_value_of_an_edge_stops_with_the_place_in_the_spec(tmp_path: Path) -> None:
+    rows = "~id,~from,~to,~label,rating:Double,hour:Int\ne1,u1,m1,rated,5,0\ne2,u2,m1,rated,3,\n"
+    ages = {"node": "user", "property": "age", "type": "regression"}
+    hour = {"edge": list(EDGE), "property": "hour", "type": "numerical"}
+    with pytest.raises(BadData) as caught:
+        process_files(tmp_path, {**SMALL_GRAPH, "rated.csv": rows}, targets=[ages], features=[hour])
+    assert caught.value.code == "MISSING_VALUE"
+    assert "(user)-rated-(movie).hour (features[0] of the spec)" in str(caught.value)
 
 
 def test_a_missing_number_without_imputer_stops_with_file_line_and_node(tmp_path: Path) -> None:

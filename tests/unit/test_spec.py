@@ -213,11 +213,11 @@ def test_each_rule_names_the_place_and_what_is_wrong(changes: dict[str, Any], pa
         ({"type": "datetime", "datetime_parts": []}, "features[0].datetime_parts", "at least 1"),
         ({"type": "text_bert"}, "features[0]", "use one of 'auto', 'numerical', 'category', 'bucket_numerical'"),
         ({}, "features[0]", "required field 'type' is missing"),
-        ({"type": "numerical", "node": ...}, "features[0]", "give node: the label of the nodes"),
+        ({"type": "numerical", "node": ...}, "features[0]", "give node, the label of the nodes"),
         (
             {"type": "numerical", "edge": ["user", "knows", "user"]},
             "features[0].edge",
-            "does not use edge features yet",
+            "only rgcn with a target on nodes, and custom models, use it",
         ),
     ],
 )
@@ -238,9 +238,26 @@ def test_a_model_is_not_told_the_answer() -> None:
     leak = {"edge": ["user", "rated", "movie"], "property": "rating", "type": "numerical"}
     other = {"edge": ["user", "rated", "movie"], "property": "at", "type": "numerical"}
     assert faults(features=[other, leak]) == {
-        "features[0].edge": "the engine does not use edge features yet; remove it",
+        "features[0].edge": "only rgcn with a target on nodes, and custom models, use it; remove it",
         "features[1].edge": "is the target's own property: the model would be told the answer; remove it",
     }
+
+
+def test_features_of_edges_are_taken_where_a_model_uses_them() -> None:
+    # GIVEN a target on nodes, beside one on edges
+    amount = {"edge": ["user", "rated", "movie"], "property": "amount", "type": "numerical"}
+    ages = {"node": "user", "property": "age", "type": "regression"}
+    likes = {"edge": ["user", "rated", "movie"], "property": "rating", "type": "regression"}
+    assert parse_spec(document(targets=[likes, ages], features=[amount])).features[0].edge == ("user", "rated", "movie")
+    # THEN types that edges cannot have, and answers, are still refused; and other models do not use it
+    text = {**amount, "property": "note", "type": "text_tfidf"}
+    answer = {**amount, "property": "rating"}
+    found = faults(targets=[likes, ages], features=[text, answer])
+    assert found["features[0].type"] == "on edges use one of numerical, category, bucket_numerical, datetime, none"
+    assert "the target's own property" in found["features[1].edge"]
+    assert "features[0].edge" in faults(targets=[likes], features=[amount], model={"name": "fm"})
+    custom = {"name": "custom", "source": "s3://bucket/scripts/"}
+    assert parse_spec(document(targets=[likes], features=[amount], model=custom)).features
 
 
 def test_hyperparameters_are_checked_with_everything_else_and_all_at_once() -> None:
@@ -337,7 +354,7 @@ def test_the_published_schema_accepts_what_the_model_accepts() -> None:
     validator.validate(document())
     validator.validate(document(targets=[]))
     validator.validate(document(targets=[{"node": "paper", "property": "topic", "type": "classification"}]))
-    edges = document(features=[{"edge": ["a", "b", "c"], "property": "p", "type": "numerical"}])
-    for wrong in (document(version=2), document(name="A B"), document(graf=1), document(targets=[{}] * 9), edges):
+    validator.validate(document(features=[{"edge": ["a", "b", "c"], "property": "p", "type": "numerical"}]))
+    for wrong in (document(version=2), document(name="A B"), document(graf=1), document(targets=[{}] * 9)):
         assert list(validator.iter_errors(wrong))
     assert set(schema["properties"]) == set(PipelineSpec.model_fields)

@@ -7,7 +7,7 @@ after money was spent, are enforced here.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
@@ -23,6 +23,7 @@ from pydantic import (
 from ekiden.contracts.base import DocumentError, Fault, Name, Strict, faults_of, kind_of
 from ekiden.contracts.hyperparameters import hyperparameter_faults
 from ekiden.contracts.s3uri import S3Uri
+from ekiden.contracts.spec_features import ON_EDGES
 from ekiden.contracts.spec_features import Feature as Feature
 from ekiden.contracts.spec_model import ALLOW_LOCAL_SOURCE as ALLOW_LOCAL_SOURCE
 from ekiden.contracts.spec_model import InstanceType, Model
@@ -178,15 +179,27 @@ def parse_spec(document: Any, *, allow_local_source: bool = False, accepted: boo
 
 
 def _edge_features(document: dict[Any, Any]) -> Iterator[Fault]:
-    """Properties of edges, the target's type included: the engine would ignore them without a word."""
+    """Features of edges that are a target's answer, of a type that edges cannot have, or that nothing would use: the
+    engine would ignore them without a word."""
     targets = [t for t in _listed(document.get("targets")) if isinstance(t, dict)]
+    model = document.get("model")
+    name = model.get("name", "rgcn") if isinstance(model, dict) else "rgcn"
+    used = edge_features_used(name, (t.get("node") is not None for t in targets))
     for index, feature in enumerate(_listed(document.get("features"))):
         if not isinstance(feature, dict) or feature.get("edge") is None:
             continue
-        message = "the engine does not use edge features yet; remove it"
+        path = f"features[{index}]"
         if any(all(feature.get(key) == t.get(key) for key in ("edge", "property")) for t in targets):
-            message = ITS_OWN_ANSWER
-        yield Fault(f"features[{index}].edge", message)
+            yield Fault(f"{path}.edge", ITS_OWN_ANSWER)
+        elif not used:
+            yield Fault(f"{path}.edge", "only rgcn with a target on nodes, and custom models, use it; remove it")
+        elif feature.get("type") not in ON_EDGES:
+            yield Fault(f"{path}.type", f"on edges use one of {', '.join(ON_EDGES)}")
+
+
+def edge_features_used(model: object, on_nodes: Iterable[bool]) -> bool:
+    """Whether a model looks at features of edges, given of each target whether it is one of nodes."""
+    return model == "custom" or (model == "rgcn" and any(on_nodes))
 
 
 def _hyperparameters(document: dict[Any, Any]) -> tuple[Fault, ...]:

@@ -6,7 +6,7 @@ An option that Neptune-Export refuses for a type is refused here with the reason
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Final, Literal, Self
 
 from pydantic import (
     AliasChoices,
@@ -23,6 +23,8 @@ from ekiden.contracts.base import Label, Strict, shorten
 from ekiden.contracts.feature_config import Language, language_code
 from ekiden.contracts.spec_targets import EdgeType, NodeType
 
+ON_EDGES: Final = ("numerical", "category", "bucket_numerical", "datetime", "none")
+"""Types that features of edges may have: text would take gigabytes on many edges."""
 Separator = Annotated[str, Field(min_length=1, max_length=1)]
 Imputer = Literal["mean", "median", "most_frequent", "most-frequent"]
 
@@ -46,9 +48,10 @@ NoSeparator = Annotated[SkipJsonSchema[None], _never("this type takes one value 
 
 
 class _Feature(Strict):
-    node: Annotated[NodeType | None, Field(description="the node label; required")] = None
-    # Specs that earlier versions took may have it, so it can be read; `parse_spec` takes it no more.
-    edge: SkipJsonSchema[EdgeType | None] = None
+    node: Annotated[NodeType | None, Field(description="the label of the nodes that have the property; or edge")] = None
+    edge: Annotated[
+        EdgeType | None, Field(description="the edge type; rgcn uses it for node targets, custom models as they like")
+    ] = None
     property: Label
 
     YOUNGER: ClassVar[frozenset[str]] = frozenset()
@@ -56,7 +59,7 @@ class _Feature(Strict):
     @model_validator(mode="after")
     def _belongs_to_one_thing(self) -> Self:
         if (self.node is None) == (self.edge is None):
-            raise ValueError("give node: the label of the nodes that have the property")
+            raise ValueError("give node, the label of the nodes that have the property, or edge, the edge type")
         return self
 
     @model_serializer(mode="wrap")
