@@ -14,7 +14,8 @@ from ekiden_engine.models import predictor_class
 from ekiden_engine.models.kge_losses import Answers, bpr, contrastive, cross_entropy
 from ekiden_engine.models.kge_predictor import KgePredictor
 from ekiden_engine.models.kge_scores import Kge
-from ekiden_engine.models.links_data import Questions, make_problem
+from ekiden_engine.models.links_data import make_problem
+from ekiden_engine.models.links_questions import Questions
 from tests.engine.links_factories import (
     Recorder,
     fit_links,

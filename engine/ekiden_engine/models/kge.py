@@ -27,7 +27,8 @@ from ekiden_engine.models.device import array_of, device_name, pick_device
 from ekiden_engine.models.kge_predictor import KgePredictor
 from ekiden_engine.models.kge_scores import Kge
 from ekiden_engine.models.kge_training import Embedding, Recipe
-from ekiden_engine.models.links_data import LinkProblem, LongArray, Validation, make_problem
+from ekiden_engine.models.links_data import LinkProblem, Validation, make_problem
+from ekiden_engine.models.links_questions import LongArray
 from ekiden_engine.models.rgcn import threads_for
 from ekiden_engine.models.settings import as_hyperparameters, decided, read_settings, setting
 

@@ -26,7 +26,8 @@ from ekiden_engine.models.base import FloatArray
 from ekiden_engine.models.device import array_of, half_of, on
 from ekiden_engine.models.kge_losses import Answers, bpr, contrastive, cross_entropy
 from ekiden_engine.models.kge_scores import Kge, question_vectors
-from ekiden_engine.models.links_data import Candidates, LinkProblem, LongArray, Validation, draw
+from ekiden_engine.models.links_data import Candidates, LinkProblem, Validation, draw
+from ekiden_engine.models.links_questions import LongArray
 
 FULL = 20_000
 """Candidates up to which cross-entropy takes all of them."""

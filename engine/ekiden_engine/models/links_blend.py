@@ -19,7 +19,8 @@ from ekiden_engine.models.ease import STRENGTHS as EASE_STRENGTHS
 from ekiden_engine.models.ease import Ease
 from ekiden_engine.models.ials import STRENGTHS as IALS_STRENGTHS
 from ekiden_engine.models.ials import Ials
-from ekiden_engine.models.links_data import LinkProblem, LongArray, Validation, relation_of
+from ekiden_engine.models.links_data import LinkProblem, Validation, relation_of
+from ekiden_engine.models.links_questions import LongArray
 
 RANK = 128
 """Dimensions of EASE: on ML-1M ratings 128 validate as well as all 3,630."""

@@ -7,7 +7,8 @@ Obozinski 2018), so that training and answering only ever ask for the end that i
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -16,83 +17,7 @@ from ekiden_engine.errors import BadData
 from ekiden_engine.graph import EdgeType, EncodedGraph, Split, Target
 from ekiden_engine.metrics_ranking import rank_truths
 from ekiden_engine.models.base import Direction, FloatArray
-
-LongArray = npt.NDArray[np.int64]
-Columns = tuple[LongArray, LongArray, LongArray]
-"""Sources, edge types and destinations of links."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Questions:
-    """Distinct questions, ascending by (relation, given): question i asks with node given[i] for relation[i] and has
-    the answers `answers[offsets[i]:offsets[i + 1]]`; all int64, nodes in the common numbering.
-
-    `links` tells of each answer which link it is, in ascending order of (edge type, source, destination).
-    """
-
-    given: LongArray
-    relation: LongArray
-    offsets: LongArray
-    answers: LongArray
-    links: LongArray
-
-    def __len__(self) -> int:
-        """Number of questions."""
-        return len(self.given)
-
-    @classmethod
-    def of(cls, links: Columns, nodes: int) -> Questions:
-        """Both questions of every link; a link that is there twice counts once."""
-        source, edge_type, dest = distinct(links)
-        given, answers = np.concatenate((source, dest)), np.concatenate((dest, source))
-        relation = np.concatenate((2 * edge_type, 2 * edge_type + 1))
-        order = np.lexsort((answers, given, relation))
-        key = (relation * nodes + given)[order]
-        starts = np.flatnonzero(np.diff(key, prepend=-1))
-        first = order[starts]
-        ids = np.tile(np.arange(len(source)), 2)
-        return cls(given[first], relation[first], np.append(starts, len(key)), answers[order], ids[order])
-
-    @property
-    def counts(self) -> LongArray:
-        """Number of answers of each question."""
-        return np.diff(self.offsets)
-
-    def flat(self, which: LongArray) -> tuple[LongArray, LongArray]:
-        """All answers of the questions `which` [b]: position in `which`, and answer; int64 [m] each."""
-        rows, places = self.places(which)
-        return rows, self.answers[places]
-
-    def places(self, which: LongArray) -> tuple[LongArray, LongArray]:
-        """As `flat`, with the answer's place in `answers` and `links`."""
-        first, sizes = self.offsets[which], self.counts[which]
-        rows = np.repeat(np.arange(len(which)), sizes)
-        shift = np.repeat(first - np.concatenate(([0], np.cumsum(sizes)[:-1])), sizes)
-        return rows, np.arange(len(rows)) + shift
-
-    def take(self, which: LongArray) -> Questions:
-        """Some of the questions, in the order of `which`."""
-        _, places = self.places(which)
-        offsets = np.concatenate(([0], np.cumsum(self.counts[which])))
-        return Questions(self.given[which], self.relation[which], offsets, self.answers[places], self.links[places])
-
-    def find(self, other: Questions, nodes: int) -> LongArray:
-        """Position of each question of `other` here, -1 where it is not asked."""
-        mine, wanted = self.relation * nodes + self.given, other.relation * nodes + other.given
-        if not len(mine):
-            return np.full(len(wanted), -1)
-        place = np.minimum(np.searchsorted(mine, wanted), len(mine) - 1)
-        return np.where(mine[place] == wanted, place, -1)
-
-
-def distinct(links: Columns) -> Columns:
-    """The links without repetitions, in ascending order of (edge type, source, destination)."""
-    source, edge_type, dest = links
-    order = np.lexsort((dest, source, edge_type))
-    source, edge_type, dest = source[order], edge_type[order], dest[order]
-    fresh = np.ones(len(source), np.bool_)
-    fresh[1:] = (np.diff(source) != 0) | (np.diff(edge_type) != 0) | (np.diff(dest) != 0)
-    return source[fresh], edge_type[fresh], dest[fresh]
+from ekiden_engine.models.links_questions import Columns, LongArray, Questions, distinct, written
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -130,6 +55,13 @@ class LinkProblem:
         found[self.train.given] = True
         return found
 
+    def on_disk(self, folder: Path) -> LinkProblem:
+        """The same, with the training links and their questions in memory-mapped files."""
+        source, edge_type, dest = (
+            written(column, folder / name) for column, name in zip(self.links, ("source", "type", "dest"), strict=True)
+        )
+        return replace(self, train=self.train.on_disk(folder), links=(source, edge_type, dest))
+
 
 CARVED = 0.05
 """Share of the training links that validates where the split has no validation links."""
@@ -156,7 +88,7 @@ def make_problem(graph: EncodedGraph, target: Target, *, context: bool, seed: in
         for split, found in parts.items():
             rows = split_of.rows(split)
             source, dest = edges.source[rows] + begin[edges.source_label], edges.dest[rows] + begin[edges.dest_label]
-            found.append((source.astype(np.int64), np.full(len(rows), index), dest.astype(np.int64)))
+            found.append((source, np.full(len(rows), index, np.int32), dest))
     if not sum(len(source) for source, _, _ in parts[Split.TRAIN]):
         raise BadData(
             "EMPTY_TRAINING_SET",
@@ -167,14 +99,15 @@ def make_problem(graph: EncodedGraph, target: Target, *, context: bool, seed: in
         parts = _carved(parts[Split.TRAIN], seed)
     for index, edges in enumerate(others, len(edge_types)):
         source, dest = edges.source + begin[edges.source_label], edges.dest + begin[edges.dest_label]
-        parts[Split.TRAIN].append((source.astype(np.int64), np.full(len(edges), index), dest.astype(np.int64)))
+        parts[Split.TRAIN].append((source, np.full(len(edges), index, np.int32), dest))
     ranges = []
     for source_label, _, dest_label in (*edge_types, *(e.edge_type for e in others)):
         ranges += [(begin[label], begin[label] + size[label]) for label in (dest_label, source_label)]
     nodes = int(bounds[-1])
-    train, valid = (Questions.of(_joined(parts[split]), nodes) for split in (Split.TRAIN, Split.VALID))
+    valid = Questions.of(_joined(parts[Split.VALID]), nodes)
+    links = distinct(_joined(parts.pop(Split.TRAIN)))
+    train = Questions.of_distinct(links, nodes)
     context_types = tuple(e.edge_type for e in others)
-    links = distinct(_joined(parts[Split.TRAIN]))
     return LinkProblem(labels, bounds, edge_types, context_types, np.array(ranges, np.int64), train, valid, links)
 
 

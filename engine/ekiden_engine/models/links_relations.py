@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from ekiden_engine.kernels import EdgeMatrix
+from ekiden_engine.models.base import IndexArray
 from ekiden_engine.models.device import CPU, on
-from ekiden_engine.models.links_data import LinkProblem, LongArray
+from ekiden_engine.models.links_data import LinkProblem
+from ekiden_engine.models.links_questions import LongArray
 
 SEPARATE = 8
 """Edge types up to which each has messages of its own; more share one adjacency, which keeps an epoch affordable."""
@@ -21,25 +24,37 @@ Bounds = tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Relation:
-    """Messages along one direction of an edge type, or of all of them.
+class Way:
+    """One direction of an edge type's links, or of all of them: `to` and `sent` int32 [E] are the receiving and the
+    sending node of link `first` and those that follow, in the common numbering; receivers are among the nodes `rows`,
+    senders among the nodes `columns`."""
 
-    `matrix` [receivers, senders] has the edges as they are among the problem's links, from number `first` on. `to`
-    int64 [E] is the receiving row of each, `degree` float32 [receivers]; `to_low` the first receiver in the common
-    numbering; `table` float32 [senders, d], the messages; `receivers` is `to` on the device.
+    to: IndexArray
+    sent: IndexArray
+    first: int
+    rows: Bounds
+    columns: Bounds
+
+    def edges_of(self, links: IndexArray) -> LongArray:
+        """Those of `links` that go this way, by their number among its own."""
+        mine = (links >= self.first) & (links < self.first + len(self.to))
+        return links[mine].astype(np.int64) - self.first
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Relation:
+    """Messages along one way.
+
+    `matrix` [receivers, senders] has the edges as they are among the problem's links, from number `way.first` on.
+    `degree` float32 [receivers]; `table` float32 [senders, d], the messages; `receivers` int32 [E] is the receiving row
+    of each edge, on the device.
     """
 
+    way: Way
     matrix: EdgeMatrix
-    first: int
-    to: LongArray
     degree: Tensor
-    to_low: int
     table: Tensor
     receivers: Tensor
-
-    def edges_of(self, links: LongArray) -> LongArray:
-        """Those of `links` that are edges here, by their number here."""
-        return links[(links >= self.first) & (links < self.first + len(self.to))] - self.first
 
     def sent(self) -> Tensor:
         """Edges that each message goes along, float32 [senders]."""
@@ -47,26 +62,29 @@ class Relation:
         return (self.matrix.transpose @ ones)[:, 0]
 
 
-def make_relations(
-    problem: LinkProblem, width: int, random: np.random.Generator, device: torch.device = CPU
-) -> list[Relation]:
+def ways_of(problem: LinkProblem) -> list[Way]:
     """Both directions of every edge type that has links, or of all together above `SEPARATE` edge types."""
     source, edge_type, dest = problem.links
     types = len(problem.edge_types) + len(problem.context)
     if types > SEPARATE:
         everyone = (0, problem.nodes)
-        ways = ((dest, source), (source, dest))
-        return [_relation(*ends, 0, everyone, everyone, width, random, device) for ends in ways]
+        return [Way(dest, source, 0, everyone, everyone), Way(source, dest, 0, everyone, everyone)]
     found = []
-    for index in range(types):
-        first, last = (int(x) for x in np.searchsorted(edge_type, [index, index + 1]))
+    bounds = np.searchsorted(edge_type, np.arange(types + 1, dtype=np.int32)).tolist()
+    for index, (first, last) in enumerate(pairwise(bounds)):
         if first == last:
             continue
         dest_range, source_range = (tuple(r) for r in problem.ranges[2 * index : 2 * index + 2].tolist())
         s, d = source[first:last], dest[first:last]
-        found.append(_relation(d, s, first, dest_range, source_range, width, random, device))
-        found.append(_relation(s, d, first, source_range, dest_range, width, random, device))
+        found += [Way(d, s, first, dest_range, source_range), Way(s, d, first, source_range, dest_range)]
     return found
+
+
+def make_relations(
+    problem: LinkProblem, width: int, random: np.random.Generator, device: torch.device = CPU
+) -> list[Relation]:
+    """The adjacencies of all ways, and random messages along them."""
+    return [_relation(way, width, random, device) for way in ways_of(problem)]
 
 
 def normal(random: np.random.Generator, shape: tuple[int, int], device: torch.device) -> Tensor:
@@ -74,18 +92,9 @@ def normal(random: np.random.Generator, shape: tuple[int, int], device: torch.de
     return on(device, random.standard_normal(shape, np.float32) * np.float32(SPREAD))
 
 
-def _relation(
-    to: LongArray,
-    sent: LongArray,
-    first: int,
-    rows: Bounds,
-    columns: Bounds,
-    width: int,
-    random: np.random.Generator,
-    device: torch.device,
-) -> Relation:
-    to, sent = to - rows[0], sent - columns[0]
-    shape = (rows[1] - rows[0], columns[1] - columns[0])
+def _relation(way: Way, width: int, random: np.random.Generator, device: torch.device) -> Relation:
+    to, sent = way.to - np.int32(way.rows[0]), way.sent - np.int32(way.columns[0])
+    shape = (way.rows[1] - way.rows[0], way.columns[1] - way.columns[0])
     matrix = EdgeMatrix(to, sent, np.ones(len(to), np.float32), shape, device)
     degree = on(device, np.bincount(to, minlength=shape[0]).astype(np.float32))
-    return Relation(matrix, first, to, degree, rows[0], normal(random, (shape[1], width), device), on(device, to))
+    return Relation(way, matrix, degree, normal(random, (shape[1], width), device), on(device, to))

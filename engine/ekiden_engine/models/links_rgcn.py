@@ -5,16 +5,20 @@ in both directions; the epoch that is best on validation links is kept. With `cl
 the same training links, per edge type, and the weighted sum that ranks the validation links best is the model: on small
 item sets with many links each, closed forms are hard to beat, and the sum is at least as good on validation links as
 its best part. Where they are not affordable (see `links_blend`), or above eight edge types, the encoder stands alone.
-All of it is one inner product (`links_predictor`).
+All of it is one inner product (`links_predictor`). Where the encoder does not fit into memory it is trained on samples
+of neighbours (`links_sampled`).
 
 Defaults were chosen on validation links carved from the training links of a rating graph.
 """
 
 from __future__ import annotations
 
+import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import astuple, dataclass
+from contextlib import ExitStack
+from dataclasses import astuple, dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -24,13 +28,18 @@ from ekiden_engine.checkpoints import Checkpoints, State, checkpoints_of
 from ekiden_engine.errors import BadData
 from ekiden_engine.graph import EncodedGraph, Target
 from ekiden_engine.models.base import Curve, CurvePoint, Direction, Fit, FloatArray, Progress, Step
-from ekiden_engine.models.device import device_name, pick_device
+from ekiden_engine.models.device import CPU, device_name, pick_device
+from ekiden_engine.models.fanout import choose_fanout
 from ekiden_engine.models.links_blend import METRIC as BLEND_METRIC
 from ekiden_engine.models.links_blend import Asked, Block, Scorer, choose_weights, closed_forms
-from ekiden_engine.models.links_data import LinkProblem, LongArray, Validation, make_problem, relation_of
-from ekiden_engine.models.links_encoder import LinkEncoder, LinkRecipe
+from ekiden_engine.models.links_data import LinkProblem, Validation, make_problem, relation_of
+from ekiden_engine.models.links_encoder import LinkEncoder, full_batch_bytes
+from ekiden_engine.models.links_losses import LinkRecipe
 from ekiden_engine.models.links_predictor import DIRECTIONS, Ends, LinkVectors
+from ekiden_engine.models.links_questions import LongArray
 from ekiden_engine.models.links_relations import SEPARATE
+from ekiden_engine.models.links_sampled import SAMPLED_BATCH, SampledLinkEncoder
+from ekiden_engine.models.links_training import LinkTraining
 from ekiden_engine.models.rgcn import threads_for
 from ekiden_engine.models.settings import as_hyperparameters, decided, read_settings, setting
 
@@ -40,6 +49,8 @@ MOST_QUESTIONS, FEWEST_QUESTIONS, VALIDATION_SCORES = 20_000, 500, 40_000_000
 BATCH, BATCHES = 512, 64
 """Questions per step: not fewer than the first, more where an epoch would have more batches than the second."""
 FEWEST_STEPS, EPOCHS, MOST_EPOCHS = 200, 15, 60
+SAMPLED_EPOCHS = 2 * EPOCHS
+"""At least, with samples: what a step does not use, it does not move, so they need more to be as good."""
 ENCODER = "encoder"
 
 
@@ -51,6 +62,7 @@ class LinkSettings:
     epochs: int | None = setting("rgcn", "num-epochs")
     lr: float | None = setting("rgcn", "lr")
     batch_size: int | None = setting("rgcn", "batch-size")
+    fanout: int | None = setting("rgcn", "fanout")
     regularization: float | None = setting("rgcn", "regularization-coef")
     early_stop: bool = setting("rgcn", "enable-early-stop")
     patience: int | None = setting("rgcn", "window-for-early-stop")
@@ -75,26 +87,29 @@ class LinkRgcn:
         problem = make_problem(graph, target, context=True, seed=settings.seed)
         threads = threads_for(len(problem.train.answers))
         torch.set_num_threads(threads)
-        questions = int((problem.train.relation < 2 * len(problem.edge_types)).sum())
-        settings = decided(settings, batch_size=max(BATCH, questions // BATCHES))
+        questions = int(np.searchsorted(problem.train.relation, 2 * len(problem.edge_types)))
+        batch = max(BATCH, questions // BATCHES)
+        recipe = _recipe(decided(settings, batch_size=batch))
+        fanout = choose_fanout(settings.fanout, full_batch_bytes(problem, graph, recipe), progress)
+        settings = decided(replace(settings, fanout=fanout), batch_size=min(batch, SAMPLED_BATCH) if fanout else batch)
         steps = max(-(-questions // (settings.batch_size or 1)), 1)
-        settings = decided(settings, epochs=min(max(EPOCHS, -(-FEWEST_STEPS // steps)), MOST_EPOCHS))
-        recipe = LinkRecipe(
-            settings.width or 64,
-            settings.lr or 0.005,
-            settings.batch_size or BATCH,
-            settings.loss,
-            settings.gamma,
-            settings.negatives or 0,
-            0.2 if settings.regularization is None else settings.regularization,
-        )
-        device = pick_device()
-        encoder = LinkEncoder(graph, problem, recipe, settings.seed, device)
-        candidates = int(np.diff(problem.ranges, axis=1).max(initial=1))
-        affordable = min(max(VALIDATION_SCORES // candidates, FEWEST_QUESTIONS), MOST_QUESTIONS)
-        validation = Validation(problem, affordable, settings.seed)
-        curve, stopped = _train(encoder, settings, validation, progress)
-        predictor = _blended(encoder, problem, validation, settings, progress)
+        fewest = max(SAMPLED_EPOCHS if fanout else EPOCHS, -(-FEWEST_STEPS // steps))
+        settings = decided(settings, epochs=min(fewest, MOST_EPOCHS))
+        device = CPU if fanout else pick_device()
+        with ExitStack() as stack:
+            if fanout:
+                folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ekiden-sampled-")))
+                problem = problem.on_disk(folder)
+                encoder: LinkTraining = SampledLinkEncoder(
+                    graph, problem, _recipe(settings), fanout, settings.seed, folder
+                )
+            else:
+                encoder = LinkEncoder(graph, problem, _recipe(settings), settings.seed, device)
+            candidates = int(np.diff(problem.ranges, axis=1).max(initial=1))
+            affordable = min(max(VALIDATION_SCORES // candidates, FEWEST_QUESTIONS), MOST_QUESTIONS)
+            validation = Validation(problem, affordable, settings.seed)
+            curve, stopped = _train(encoder, settings, validation, progress)
+            predictor = _blended(encoder, problem, validation, settings, progress)
         return Fit(
             predictor=predictor,
             curves=(curve,),
@@ -105,8 +120,20 @@ class LinkRgcn:
         )
 
 
+def _recipe(settings: LinkSettings) -> LinkRecipe:
+    return LinkRecipe(
+        settings.width or 64,
+        settings.lr or 0.005,
+        settings.batch_size or BATCH,
+        settings.loss,
+        settings.gamma,
+        settings.negatives or 0,
+        0.2 if settings.regularization is None else settings.regularization,
+    )
+
+
 def _train(
-    encoder: LinkEncoder, settings: LinkSettings, validation: Validation, progress: Progress
+    encoder: LinkTraining, settings: LinkSettings, validation: Validation, progress: Progress
 ) -> tuple[Curve, bool]:
     """Train the encoder and leave it at its best epoch."""
     epochs, rate, patience = settings.epochs or EPOCHS, settings.lr or 0.005, settings.patience or 3
@@ -145,14 +172,14 @@ def _train(
 
 
 def _keep(
-    checkpoints: Checkpoints, encoder: LinkEncoder, points: Sequence[CurvePoint], best: int, kept: Sequence[Tensor]
+    checkpoints: Checkpoints, encoder: LinkTraining, points: Sequence[CurvePoint], best: int, kept: Sequence[Tensor]
 ) -> None:
     random, arrays = encoder.arrays(kept)
     document = {"points": [astuple(p) for p in points], "best": best, "steps": encoder.steps_done, "random": random}
     checkpoints.save(ENCODER, document, arrays)
 
 
-def _resume(state: State | None, encoder: LinkEncoder) -> tuple[list[CurvePoint], int, list[Tensor]]:
+def _resume(state: State | None, encoder: LinkTraining) -> tuple[list[CurvePoint], int, list[Tensor]]:
     """The learning curve so far, the best epoch and its parameters; those of a new encoder without a state."""
     if state is None:
         return [], 0, encoder.state()
@@ -162,7 +189,7 @@ def _resume(state: State | None, encoder: LinkEncoder) -> tuple[list[CurvePoint]
 
 
 def _blended(
-    encoder: LinkEncoder, problem: LinkProblem, validation: Validation, settings: LinkSettings, progress: Progress
+    encoder: LinkTraining, problem: LinkProblem, validation: Validation, settings: LinkSettings, progress: Progress
 ) -> LinkVectors:
     vectors, factors, bias = encoder.tables()
     seen = encoder.seen()

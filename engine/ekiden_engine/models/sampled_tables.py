@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
 
 import numpy as np
 import torch
@@ -10,7 +13,10 @@ from torch import Tensor
 
 from ekiden_engine.models.base import IndexArray
 from ekiden_engine.models.optimizer import BETAS, EPSILON
-from ekiden_engine.models.sampler import RowArray
+from ekiden_engine.models.sampler import RowArray, mapped
+
+BLOCK: Final = 1 << 16
+"""Rows that are worked on at a time where all of a table would be another table."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -26,11 +32,15 @@ class Used:
 class Table:
     """A parameter [rows, columns] of which each step moves some rows, by Adam (Kingma and Ba 2015)."""
 
-    def __init__(self, values: Tensor, weights: Tensor) -> None:
-        """`weights` float32 [columns]: L2 weights."""
+    def __init__(self, values: Tensor, weights: Tensor, moments: tuple[Tensor, Tensor] | None = None) -> None:
+        """`weights` float32 [columns]: L2 weights; `moments`: zeros as large as `values`, where these should lie."""
         self.values = values
         self._weights = weights
-        self._first, self._second = torch.zeros_like(values), torch.zeros_like(values)
+        self._first, self._second = moments or (torch.zeros_like(values), torch.zeros_like(values))
+
+    def moments(self) -> tuple[Tensor, Tensor]:
+        """The running means of its gradient and of its square, [rows, columns], themselves: to be kept, and resumed."""
+        return self._first, self._second
 
     def use(self, rows: Tensor, penalty: Tensor) -> Used:
         """The rows, int64 [m], to compute with; `penalty` float32 [m] scales their L2 weights."""
@@ -66,3 +76,14 @@ class Distinct:
         self._there[found] = False
         self._place[found] = np.arange(len(found), dtype=np.int32)
         return found, self._place[numbers]
+
+
+def matrix_on_disk(path: Path, shape: tuple[int, ...]) -> Tensor:
+    """A new float32 matrix of zeros in a memory-mapped file: what is in use stays in memory as far as that goes."""
+    return torch.from_numpy(mapped(path, np.float32, shape[0] * shape[1]).reshape(shape))
+
+
+def blocks(rows: int) -> Iterator[slice]:
+    """Slices of `BLOCK` rows that cover all."""
+    for start in range(0, rows, BLOCK):
+        yield slice(start, min(start + BLOCK, rows))

@@ -85,12 +85,18 @@ class Adjacency:
         share = (degree / np.maximum(count, 1)).astype(np.float32)
         return Sample(pointers.astype(np.int32), self._columns[places], self._edges[places], share)
 
-    def blocks(self) -> Iterator[tuple[slice, Sample]]:
-        """All neighbours of all nodes, some nodes at a time: about `CHUNK` edges, and one node at least."""
-        start = 0
-        while start < len(self):
+    def at(self, nodes: RowArray, places: RowArray) -> IndexArray:
+        """The neighbour in place `places[i]`, below its degree, of each node i's list."""
+        found: IndexArray = self._columns[self._begins[nodes] + places]
+        return found
+
+    def blocks(self, within: slice | None = None) -> Iterator[tuple[slice, Sample]]:
+        """All neighbours of all nodes, or of those in a range, some nodes at a time: about `CHUNK` edges, and one node
+        at least."""
+        start, end = (0, len(self)) if within is None else (within.start, within.stop)
+        while start < end:
             stop = int(np.searchsorted(self._begins, self._begins[start] + CHUNK, side="right")) - 1
-            stop = min(max(stop, start + 1), len(self))
+            stop = min(max(stop, start + 1), end)
             first, last = int(self._begins[start]), int(self._begins[stop])
             pointers = (self._begins[start : stop + 1] - first).astype(np.int32)
             share = np.ones(stop - start, np.float32)
