@@ -7,8 +7,9 @@ import numpy.typing as npt
 import pytest
 import torch
 
-from ekiden_engine.models.nodes_network import Design, Matrices, Network, free_types, kept, reach
+from ekiden_engine.models.nodes_network import Design, Network, free_types, kept, reach
 from ekiden_engine.models.nodes_problem import NodeProblem, make_node_problem
+from ekiden_engine.models.nodes_views import Matrices
 from tests.engine.nodes_factories import BOUGHT, make_communities, make_node_graph, make_shoppers
 
 KNOWS = ("user", "knows", "user")

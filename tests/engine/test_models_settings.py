@@ -12,7 +12,7 @@ from ekiden_engine.errors import BadData
 from ekiden_engine.hpo import hpo_document
 from ekiden_engine.models import make_trainer, predictor_class
 from ekiden_engine.models.links_rgcn import LinkSettings
-from ekiden_engine.models.nodes import NodeSettings
+from ekiden_engine.models.nodes_search import NodeSettings
 from ekiden_engine.models.rgcn import RgcnSettings
 from ekiden_engine.models.settings import as_hyperparameters, read_settings
 from tests.engine.factories import make_encoded_graph

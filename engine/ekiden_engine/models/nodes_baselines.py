@@ -3,7 +3,9 @@ linear model of the node's own features."""
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable
+from pathlib import Path
 from typing import Final
 
 import numpy as np
@@ -11,9 +13,12 @@ import numpy.typing as npt
 from scipy.optimize import minimize
 
 from ekiden_engine.graph import EncodedGraph, Target
+from ekiden_engine.memory import available_bytes
 from ekiden_engine.models.base import FloatArray
-from ekiden_engine.models.nodes_labels import label_answers, propagate_labels
+from ekiden_engine.models.fanout import COMFORTABLE
+from ekiden_engine.models.nodes_labels import LABEL_BYTES, label_answers, propagate_labels
 from ekiden_engine.models.nodes_problem import NodeProblem, RowArray, make_node_problem
+from ekiden_engine.models.nodes_sampled_lists import Lists
 
 STRENGTHS: Final = (1e-4, 1e-3, 1e-2, 1e-1)
 """L2 strengths per training row that the linear model chooses from on the validation rows."""
@@ -44,9 +49,16 @@ def node_baselines(graph: EncodedGraph, target: Target) -> dict[str, FloatArray]
 
 
 def label_propagation(problem: NodeProblem) -> DoubleArray:
-    """See `propagate_labels`; nodes that no label reaches have the training mean, [n, k]."""
+    """See `propagate_labels`; nodes that no label reaches have the training mean, [n, k]. A graph that is too large for
+    memory is read from disk."""
     mean = problem.values[problem.train].astype(np.float64).mean(0, keepdims=True)
-    return label_answers(propagate_labels(problem)[problem.target], mean)
+    available = available_bytes()
+    if available is None or problem.edge_count * LABEL_BYTES <= COMFORTABLE * available:
+        told = propagate_labels(problem)
+    else:
+        with tempfile.TemporaryDirectory(prefix="ekiden-labels-") as scratch:
+            told = propagate_labels(problem, Lists(problem, Path(scratch)).around)
+    return label_answers(told[problem.target], mean)
 
 
 def linear_model(problem: NodeProblem, x: FloatArray) -> DoubleArray:

@@ -7,7 +7,7 @@ that validates best; the labels of validation rows are not propagated, so they t
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -25,31 +25,43 @@ SHARES: Final = tuple(i / 10 for i in range(11))
 LEAST_GAIN: Final = 0.01
 """Relative gain in validation loss from which on labels are mixed in."""
 SMALLEST: Final = 1e-7
+LABEL_BYTES: Final = 72
+"""What a propagation in memory takes per edge and direction; measured."""
 
 DoubleArray = npt.NDArray[np.float64]
 
 
-def propagate_labels(problem: NodeProblem) -> list[DoubleArray]:
+Around = Callable[[Sequence[DoubleArray]], list[DoubleArray]]
+"""From values per node type, [n, k], to the mean over the neighbours of each node under all relations; 0 for none."""
+
+
+def propagate_labels(problem: NodeProblem, around: Around | None = None) -> list[DoubleArray]:
     """Per node type [n, k + 1]: the labels that reached each node, and in the last column how much of them.
 
     Every node takes the mean of its neighbours over all edge types, labelled nodes also their own label:
-    F <- (1 - a) P F + a Y with a row-normalised P.
+    F <- (1 - a) P F + a Y with a row-normalised P. `around` is P where the graph is not to be held in memory.
     """
+    known = problem.values[problem.train].astype(np.float64)
+    own = [np.zeros((count, known.shape[1] + 1)) for count in problem.counts]
+    own[problem.target][problem.train] = np.concatenate([known, np.ones((len(known), 1))], axis=1)
+    if not problem.relations:
+        return own
+    if around is not None:
+        value = own
+        for _ in range(STEPS):
+            value = [(1 - KEEP) * told + KEEP * y for told, y in zip(around(value), own, strict=True)]
+        return value
     from scipy import sparse  # serving imports this module, and does without
 
     offsets = np.concatenate([[0], np.cumsum(problem.counts)])
-    known = problem.values[problem.train].astype(np.float64)
-    own = np.zeros((offsets[-1], known.shape[1] + 1))
-    own[offsets[problem.target] + problem.train] = np.concatenate([known, np.ones((len(known), 1))], axis=1)
-    value = own
-    if problem.relations:
-        rows = np.concatenate([r.rows + offsets[r.here] for r in problem.relations])
-        columns = np.concatenate([r.columns + offsets[r.there] for r in problem.relations])
-        degree = np.maximum(np.bincount(rows, minlength=offsets[-1]), 1)
-        matrix = sparse.csr_array((1 / degree[rows], (rows, columns)), shape=(offsets[-1], offsets[-1]))
-        for _ in range(STEPS):
-            value = (1 - KEEP) * (matrix @ value) + KEEP * own
-    return np.split(value, offsets[1:-1])
+    rows = np.concatenate([r.rows + offsets[r.here] for r in problem.relations])
+    columns = np.concatenate([r.columns + offsets[r.there] for r in problem.relations])
+    degree = np.maximum(np.bincount(rows, minlength=offsets[-1]), 1)
+    matrix = sparse.csr_array((1 / degree[rows], (rows, columns)), shape=(offsets[-1], offsets[-1]))
+    start = whole = np.concatenate(own)
+    for _ in range(STEPS):
+        whole = (1 - KEEP) * (matrix @ whole) + KEEP * start
+    return np.split(whole, offsets[1:-1])
 
 
 def label_answers(told: npt.NDArray[Any], otherwise: npt.NDArray[Any]) -> DoubleArray:

@@ -16,16 +16,15 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from ekiden_engine.kernels import EdgeMatrix, aggregate
 from ekiden_engine.models.device import CPU, generator_on, on
-from ekiden_engine.models.nodes_problem import NodeProblem, Relation
-from ekiden_engine.models.nodes_structure import RelationKey
+from ekiden_engine.models.nodes_problem import NodeProblem
+from ekiden_engine.models.nodes_views import Rows, View
 from ekiden_engine.models.optimizer import Parameter
 
 FREE_STD: Final = 0.1
@@ -58,48 +57,18 @@ Weights = Callable[[int, int], Tensor]
 """Makes a matrix of so many rows and columns."""
 
 
-class Matrices:
-    """The graph as sparse matrices on a device: shared by all members, made when first needed."""
-
-    def __init__(self, problem: NodeProblem, device: torch.device = CPU) -> None:
-        """Nothing is computed yet."""
-        self.device = device
-        self._problem = problem
-        self._means: dict[RelationKey, EdgeMatrix] = {}
-        self._whole: EdgeMatrix | None = None
-
-    def mean(self, relation: Relation) -> EdgeMatrix:
-        """The mean over the neighbours under `relation`, [nodes here, nodes there]."""
-        if relation.key not in self._means:
-            counts = self._problem.counts
-            degree = np.maximum(np.bincount(relation.rows, minlength=counts[relation.here]), 1)
-            values = (1 / degree).astype(np.float32)[relation.rows]
-            shape = (counts[relation.here], counts[relation.there])
-            self._means[relation.key] = EdgeMatrix(relation.rows, relation.columns, values, shape, self.device)
-        return self._means[relation.key]
-
-    def whole(self) -> EdgeMatrix:
-        """The mean over all neighbours and oneself, over the nodes of all types one after the other, [all, all]."""
-        if self._whole is None:
-            problem = self._problem
-            offsets = np.concatenate([[0], np.cumsum(problem.counts)])
-            own = np.arange(offsets[-1])
-            rows = np.concatenate([own, *(r.rows + offsets[r.here] for r in problem.relations)])
-            columns = np.concatenate([own, *(r.columns + offsets[r.there] for r in problem.relations)])
-            values = (1 / np.bincount(rows)).astype(np.float32)[rows]
-            self._whole = EdgeMatrix(rows, columns, values, (len(own), len(own)), self.device)
-        return self._whole
-
-
 class Network:
-    """The parameters of one member, and its forward pass. `half` is the type of the products with the features."""
+    """The parameters of one member, and its forward pass. `half` is the type of the products with the features.
 
-    def __init__(self, problem: NodeProblem, matrices: Matrices, design: Design, generator: torch.Generator) -> None:
+    A pass computes what its view shows (see `nodes_views`): all nodes, as `view` has them, unless another is given.
+    """
+
+    def __init__(self, problem: NodeProblem, view: View, design: Design, generator: torch.Generator) -> None:
         """Weights as by Glorot and Bengio 2010; the same generator (of the CPU) gives the same network."""
         self.problem, self.design = problem, design
-        self.device = device = matrices.device
+        self.device = device = view.device
         self.half = torch.float32
-        self._matrices = matrices
+        self.view = view
         self.noise = generator if device.type == "cpu" else generator_on(device, generator.initial_seed())
         self._x = [on(device, x) for x in problem.x]
         self.reach = reach(problem, design)
@@ -124,48 +93,54 @@ class Network:
         ]
         self.out, self.out_shift = weights(width, outputs), torch.zeros(outputs, device=device)
 
-    def parameters(self, decay: float) -> list[Parameter]:
-        """Every tensor to train; `decay` is the L2 weight of what grows with the number of columns or nodes."""
-        found = [Parameter(p, decay) for p in (*self.project.values(), *self.free.values())]
+    def parameters(self, decay: float, *, tables: bool = True) -> list[Parameter]:
+        """Every tensor to train, with or without the `tables` of free vectors; `decay` is the L2 weight of what grows
+        with the number of columns or nodes."""
+        free = self.free.values() if tables else ()
+        found = [Parameter(p, decay) for p in (*self.project.values(), *free)]
         found += [Parameter(p, 0.0) for p in (*self.shift.values(), self.out, self.out_shift)]
         found += [Parameter(p, decay * part) for layer in self.layers for p, part in layer.parameters()]
         for parameter in found:
             parameter.value.requires_grad_()
         return found
 
-    def forward(self, dropout: float = 0.0) -> Tensor:
-        """Raw outputs of the nodes of the target's type, float32 [n, k]."""
-        hidden = {t: self._dropped(h, dropout) for t, h in self.hidden(dropout)[-1].items()}
+    def forward(self, dropout: float = 0.0, view: View | None = None) -> Tensor:
+        """Raw outputs of the nodes of the target's type, float32 [n, k]; of a batch: of its nodes."""
+        view = view or self.view
+        hidden = {t: self._dropped(h, dropout) for t, h in self.hidden(dropout, view)[-1].items()}
         target = self.problem.target
         if self.problem.outputs > self.design.width:  # the same by linearity, on the narrower side of the matrix
-            return self.propagate(hidden)[target] @ self.out + self.out_shift
-        return self.propagate({t: h @ self.out + self.out_shift for t, h in hidden.items()})[target]
+            return self.said({target: self.propagate(hidden, view)[target]}, view)[target]
+        return self.propagate(self.said(hidden, view), view)[target]
 
-    def hidden(self, dropout: float = 0.0) -> list[dict[int, Tensor]]:
+    def hidden(self, dropout: float = 0.0, view: View | None = None) -> list[dict[int, Tensor]]:
         """`h_0` to `h_layers`, each per node type that later ones need, float32 [n, width]."""
-        first = {}
-        for t, project in self.project.items():
-            value = self._product(self._dropped(self._x[t], dropout), project) + self.shift[t]
-            if t in self.free:
-                value = value + self._rows_dropped(self.free[t], dropout)
-            first[t] = value.relu()
-        found = [first]
-        for layer in self.layers:
+        view = view or self.view
+        found = [{t: view.each(0, t, partial(self._first, view, t, dropout)) for t in self.project}]
+        for level, layer in enumerate(self.layers, 1):
             before = {t: self._dropped(h, dropout) for t, h in found[-1].items()}
-            found.append(layer.forward(before, self._matrices))
+            at = partial(layer.forward, view, level, layer.matrices(), before)
+            found.append({t: view.each(level, t, partial(at, t)) for t in sorted(layer.active)})
         return found
 
-    def propagate(self, start: dict[int, Tensor]) -> dict[int, Tensor]:
+    def said(self, vectors: dict[int, Tensor], view: View | None = None) -> dict[int, Tensor]:
+        """What vectors [n, width] of each type say, [n, k]."""
+        view, level = view or self.view, len(self.layers) + 1
+
+        def of(x: Tensor, rows: Rows) -> Tensor:
+            return x[rows] @ self.out + self.out_shift
+
+        return {t: view.each(level, t, partial(of, x)) for t, x in vectors.items()}
+
+    def propagate(self, start: dict[int, Tensor], view: View | None = None) -> dict[int, Tensor]:
         """`z_steps` of each type, given z_0 (or anything else) of each, float32 [n, any]."""
-        if not self.design.steps:
-            return start
-        value = torch.cat([start[t] for t in sorted(start)])
-        whole, keep = self._matrices.whole(), self.design.teleport
-        own = value * keep
-        for _ in range(self.design.steps):
-            value = torch.add(own, aggregate(whole, value), alpha=1 - keep)
-        parts = torch.split(value, [self.problem.counts[t] for t in sorted(start)])
-        return dict(zip(sorted(start), parts, strict=True))
+        return (view or self.view).propagate(start, self.design.steps, self.design.teleport)
+
+    def _first(self, view: View, t: int, dropout: float, rows: Rows) -> Tensor:
+        value = self._product(self._dropped(self._x[t][rows], dropout), self.project[t]) + self.shift[t]
+        if t in self.free:
+            value = value + self._rows_dropped(view.vectors(t, self.free[t], rows), dropout)
+        return value.relu()
 
     def _dropped(self, x: Tensor, share: float) -> Tensor:
         return x * kept(x.shape, share, self.noise, self.device) if share else x
@@ -224,16 +199,16 @@ class _Layer:
         """R of every relation, [relations, width, width]."""
         return self.mixing if self.bases is None else torch.einsum("rb,bij->rij", self.mixing, self.bases)
 
-    def forward(self, before: dict[int, Tensor], matrices: Matrices) -> dict[int, Tensor]:
-        each = self.matrices()
-        found = {}
-        for t in sorted(self.active):
-            value = self.shift if self.self_loop is None else before[t] @ self.self_loop + self.shift
-            for position, relation in enumerate(self.relations):
-                if relation.here == t:
-                    value = value + aggregate(matrices.mean(relation), before[relation.there]) @ each[position]
-            found[t] = value.expand(before[t].shape[0], -1).relu()
-        return found
+    def forward(
+        self, view: View, level: int, matrices: Tensor, before: dict[int, Tensor], t: int, rows: Rows
+    ) -> Tensor:
+        """The states of nodes of type t, given those before, and what `matrices` gives."""
+        own = view.own(level, t, before[t], rows)
+        value = self.shift if self.self_loop is None else own @ self.self_loop + self.shift
+        for position, relation in enumerate(self.relations):
+            if relation.here == t:
+                value = value + view.mean(level, relation, before[relation.there], rows) @ matrices[position]
+        return value.expand(own.shape[0], -1).relu()
 
 
 def free_types(problem: NodeProblem, *, everywhere: bool) -> frozenset[int]:

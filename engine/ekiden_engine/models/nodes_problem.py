@@ -26,6 +26,8 @@ RowArray = npt.NDArray[np.int64]
 
 LEAST_VARIATION: Final = 1e-6
 """A property that varies less than this, relative to its mean, is constant but for rounding, and says nothing."""
+PART: Final = 4_000_000
+"""Edges that are counted at a time."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -151,7 +153,7 @@ def _inputs(graph: EncodedGraph, position: int, relations: Sequence[Relation]) -
     mine = [relation for relation in relations if relation.here == position]
     blocks.append(np.empty((count, len(mine)), np.float32))
     for column, relation in enumerate(mine):
-        blocks[-1][:, column] = np.log1p(np.bincount(relation.rows, minlength=count))
+        blocks[-1][:, column] = np.log1p(_sums(relation.rows, count))
     groups += [1] * len(mine)
     for relation in mine:
         edges = graph.edge(relation.key[0])
@@ -179,9 +181,18 @@ def _inputs(graph: EncodedGraph, position: int, relations: Sequence[Relation]) -
 
 def _mean_of_edges(relation: Relation, features: FloatArray, count: int) -> FloatArray:
     found = np.empty((count, features.shape[1]), np.float32)
-    degree = np.maximum(np.bincount(relation.rows, minlength=count), 1)
+    degree = np.maximum(_sums(relation.rows, count), 1)
     for column in range(features.shape[1]):
-        found[:, column] = np.bincount(relation.rows, features[:, column], count) / degree
+        found[:, column] = _sums(relation.rows, count, features[:, column]) / degree
+    return found
+
+
+def _sums(rows: IndexArray, count: int, values: FloatArray | None = None) -> npt.NDArray[np.float64]:
+    """The sum of the values, or the number, of each row's edges; `bincount` makes copies, so it gets parts."""
+    found = np.zeros(count)
+    for start in range(0, len(rows), PART):
+        part = slice(start, start + PART)
+        found += np.bincount(rows[part], None if values is None else values[part], count)
     return found
 
 

@@ -17,8 +17,10 @@ from ekiden_engine.models.device import array_of
 from ekiden_engine.models.nodes_labels import as_answers, best_share, label_answers, mixed, propagate_labels
 from ekiden_engine.models.nodes_network import Design, Network
 from ekiden_engine.models.nodes_predictor import NodeTablePredictor
-from ekiden_engine.models.nodes_problem import NodeProblem
+from ekiden_engine.models.nodes_problem import NodeProblem, RowArray
+from ekiden_engine.models.nodes_sampled_lists import Lists
 from ekiden_engine.models.nodes_structure import Scale, Structure
+from ekiden_engine.models.sampler import chunks
 
 STATE_BYTES: Final = 512 * 2**20
 """What the states that only new nodes need may take; as many members as fit answer for those, one at least."""
@@ -29,12 +31,23 @@ SMALLEST: Final = 1e-7
 def make_predictor(
     problem: NodeProblem, design: Design, networks: Sequence[Network], target: Target
 ) -> NodeTablePredictor:
-    """The ensemble of `networks` as one predictor; its temperature is the best on the validation rows, if any."""
-    parts = [_Outputs.of(network) for network in networks]
-    said = np.stack([array_of(part.said[problem.target]) for part in parts])
-    scale = _scale(problem, target, said)
-    answers, prior = scale.answers(said), _prior(problem, scale)
-    told = propagate_labels(problem)
+    """The ensemble of `networks` as one predictor; its temperature is the best on the validation rows, if any.
+
+    What is as long as there are nodes is computed and put together some nodes at a time.
+    """
+    keep = members_to_keep(problem, design, len(networks))
+    parts = [_Outputs.of(network, states=at < keep, vectors=not at) for at, network in enumerate(networks)]
+    said = [array_of(part.said[problem.target]) for part in parts]
+
+    def told_by_members(rows: slice | RowArray) -> FloatArray:
+        return np.stack([each[rows] for each in said])
+
+    scale = _scale(problem, target, told_by_members(problem.valid))
+    count = problem.counts[problem.target]
+    answers = np.concatenate([scale.answers(told_by_members(rows)) for rows in chunks(count)])
+    prior = _prior(problem, scale)
+    view = networks[0].view
+    told = propagate_labels(problem, view.around if isinstance(view, Lists) else None)
     by_labels = as_answers(problem, scale, label_answers(told[problem.target], _mean(problem)))
     share = best_share(problem, scale, answers, by_labels)
     tensors: dict[str, npt.NDArray[Any]] = {
@@ -46,7 +59,6 @@ def make_predictor(
     }
     for t, vectors in parts[0].embeddings.items():
         tensors[f"embeddings.{problem.labels[t]}"] = array_of(vectors)
-    keep = _members_to_keep(problem, design, len(networks))
     tensors |= _weights(problem, networks[:keep])
     tensors |= _states(problem, design, parts[:keep])
     if share:
@@ -67,27 +79,28 @@ def make_predictor(
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Outputs:
-    """Per node type: `hidden` states of each layer, `said` (raw outputs), `embeddings`; of one member."""
+    """Per node type: `hidden` states of each layer, `said` (raw outputs), `embeddings`; of one member. Without `states`
+    nothing is hidden, without `vectors` there are no embeddings."""
 
     hidden: list[dict[int, Tensor]]
     said: dict[int, Tensor]
     embeddings: dict[int, Tensor]
 
     @classmethod
-    def of(cls, network: Network) -> _Outputs:
+    def of(cls, network: Network, *, states: bool, vectors: bool) -> _Outputs:
         with torch.no_grad():
             hidden = network.hidden()
             embeddings = dict(network.propagate(hidden[-1]))
             # The propagation is a mean, so it may come before the output matrix as well as after.
-            said = {t: vectors @ network.out + network.out_shift for t, vectors in embeddings.items()}
-        for states in reversed(hidden[:-1]):  # of types that the last layer leaves out
-            for t, state in states.items():
+            said = network.said(embeddings)
+        for level in reversed(hidden[:-1]):  # of types that the last layer leaves out
+            for t, state in level.items():
                 embeddings.setdefault(t, state)
-        return cls(hidden, said, embeddings)
+        return cls(hidden if states else [], said, embeddings if vectors else {})
 
 
 def _scale(problem: NodeProblem, target: Target, said: FloatArray) -> Scale:
-    """How raw outputs [members, n, k] become answers."""
+    """How raw outputs become answers, given those of the validation rows [members, m, k]."""
     if problem.regression:
         low, high = target.label_min, target.label_max
         known = problem.values[problem.train, 0].astype(np.float64) * problem.scale + problem.mean
@@ -99,7 +112,7 @@ def _scale(problem: NodeProblem, target: Target, said: FloatArray) -> Scale:
             high=float(known.max()) if high is None else high,
         )
     scale = Scale(kind=problem.kind)
-    return cooled(scale, said[:, problem.valid], problem.values[problem.valid]) if len(problem.valid) else scale
+    return cooled(scale, said, problem.values[problem.valid]) if len(problem.valid) else scale
 
 
 def cooled(scale: Scale, said: FloatArray, wanted: FloatArray) -> Scale:
@@ -121,12 +134,15 @@ def _seen(problem: NodeProblem) -> npt.NDArray[np.bool_]:
     """Nodes of the target's type of which there is something to know: a feature, a neighbour or a training label."""
     t = problem.target
     own = problem.inputs[t].features
-    raw = problem.x[t][:, :own] + problem.inputs[t].centre[:own] * problem.inputs[t].factor[:own]
-    seen = np.asarray((np.abs(raw) > SMALLEST).any(1), np.bool_)
+    offset = problem.inputs[t].centre[:own] * problem.inputs[t].factor[:own]
+    seen = np.zeros(problem.counts[t], np.bool_)
+    for rows in chunks(len(seen)):
+        seen[rows] = (np.abs(problem.x[t][rows, :own] + offset) > SMALLEST).any(1)
     seen[problem.train] = True
     for relation in problem.relations:
         if relation.here == t:
-            seen[relation.rows] = True
+            for part in chunks(len(relation.rows)):
+                seen[relation.rows[part]] = True
     return seen
 
 
@@ -142,7 +158,8 @@ def _mean(problem: NodeProblem) -> npt.NDArray[np.float64]:
     return np.asarray(problem.values[problem.train].mean(0, keepdims=True, dtype=np.float64))
 
 
-def _members_to_keep(problem: NodeProblem, design: Design, members: int) -> int:
+def members_to_keep(problem: NodeProblem, design: Design, members: int) -> int:
+    """Of so many members, how many keep states for new nodes."""
     numbers = design.layers * design.width + (problem.outputs if design.steps else 0)
     each = 2 * numbers * sum(problem.counts[t] for t in _around(problem))
     return members if not each else int(np.clip(STATE_BYTES // each, 1, members))
@@ -183,9 +200,12 @@ def _states(problem: NodeProblem, design: Design, parts: Sequence[_Outputs]) -> 
     """What neighbours tell a new node, float16 [members, n, width or k]."""
 
     def halved(tensors: list[Tensor]) -> npt.NDArray[Any]:
-        values = array_of(torch.stack(tensors))
         largest = np.finfo(np.float16).max
-        found: npt.NDArray[Any] = np.clip(values, -largest, largest).astype(np.float16)
+        found = np.empty((len(tensors), *tensors[0].shape), np.float16)
+        for member, tensor in zip(found, tensors, strict=True):
+            values = array_of(tensor)
+            for rows in chunks(len(values)):
+                member[rows] = np.clip(values[rows], -largest, largest)
         return found
 
     found = {}
