@@ -10,19 +10,19 @@ was 0.33 (`rgcn`) and 0.37 (`distmult`), that of the most popular movies 0.22.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import numpy as np
 
-from ekiden_engine.models.base import FloatArray, IndexArray, NewNode
+from ekiden_engine.models.base import FloatArray, IndexArray, NewEdge
 from ekiden_engine.serving_model import ServedModel
 from ekiden_engine.serving_new_nodes import Resolved
 
 PEERS: Final = 1000
 """Nodes that one neighbour stands for, at most; evenly picked from more."""
 NEIGHBOURS: Final = 500
-"""Neighbours of a new node that are looked at, the first ones given."""
+"""Neighbours of a new node that are looked at, the first ones given that count."""
 
 Vectors = Callable[[IndexArray], FloatArray]
 """Vectors float32 [m, d] of nodes, int32 [p]; those without one may be left out."""
@@ -31,16 +31,24 @@ Vectors = Callable[[IndexArray], FloatArray]
 def fold_in(model: ServedModel, nodes: Resolved, vectors: Vectors) -> dict[int, FloatArray]:
     """Vectors float32 [d] of the new ones among `nodes`, by position, as means of `vectors` of nodes of their type.
 
-    Those whose neighbours lead to no known node have none, and are marked so in `nodes`.
+    Those whose neighbours lead to no known node have none, and are marked so in `nodes`. Neighbours by edge types whose
+    links the model folder does not keep do not count, and are noted among the ignored ones.
     """
-    found = {position: _folded_in(model, new, vectors) for position, new in nodes.new.items()}
-    nodes.unanswered(position for position, vector in found.items() if vector is None)
-    return {position: vector for position, vector in found.items() if vector is not None}
+    found, kept = {}, set(model.known_edges)
+    for position, new in nodes.new.items():
+        linked = [edge for edge in new.neighbours if edge.edge_type in kept]
+        if dropped := len(new.neighbours) - len(linked):
+            nodes.ignored[position] = nodes.ignored.get(position, 0) + dropped
+        vector = _folded_in(model, linked[:NEIGHBOURS], vectors)
+        if vector is not None:
+            found[position] = vector
+    nodes.unanswered(nodes.new.keys() - found.keys())
+    return found
 
 
-def _folded_in(model: ServedModel, node: NewNode, vectors: Vectors) -> FloatArray | None:
+def _folded_in(model: ServedModel, neighbours: Sequence[NewEdge], vectors: Vectors) -> FloatArray | None:
     parts, weights = [], []
-    for edge in node.neighbours[:NEIGHBOURS]:
+    for edge in neighbours:
         table = model.linked(edge.edge_type, "head" if edge.outgoing else "tail")
         peers = table.of(edge.node) if table is not None else None
         if peers is None or not len(peers):

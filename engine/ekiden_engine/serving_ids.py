@@ -24,11 +24,11 @@ class IdIndex:
         return len(self._index)
 
     def __contains__(self, name: str) -> bool:
-        return _encoded(name) in self._index
+        return encoded_id(name) in self._index
 
     def find(self, name: str | None) -> int:
         """The index of one id, -1 if it is unknown or None."""
-        return -1 if name is None else self._index.get(_encoded(name), -1)
+        return -1 if name is None else self._index.get(encoded_id(name), -1)
 
     def of(self, wanted: pa.Array) -> IndexArray:
         """int32 [m], -1 where an id is unknown; `wanted`: binary or large_binary, without nulls.
@@ -53,5 +53,6 @@ def present(ids: pa.Array) -> npt.NDArray[np.bool_]:
     return found
 
 
-def _encoded(name: str) -> bytes:
+def encoded_id(name: str) -> bytes:
+    """An id as tables hold it; JSON can escape halves of characters, which no table has."""
     return name.encode("utf-8", "surrogatepass")

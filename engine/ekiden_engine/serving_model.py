@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import cast
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from ekiden.contracts.tasks import Task
 from ekiden_engine.graph import EdgeType, Target
@@ -22,7 +23,7 @@ from ekiden_engine.models.base import (
     Predictor,
 )
 from ekiden_engine.neighbours import TopCache
-from ekiden_engine.serving_ids import IdIndex
+from ekiden_engine.serving_ids import IdIndex, encoded_id
 
 LISTED = 10
 """Names that an error message lists at most."""
@@ -32,8 +33,8 @@ LISTED = 10
 class Served:
     """One thing that can be asked for: a property, or the links of one edge type.
 
-    `position` is that of its target in config.json. `name` is the target's, or the edge type's where a target is about
-    the links of several. `edge_type` is the position in `LinkPredictor.edge_types`, -1 for properties.
+    `position` is that of its target in config.json. `name` is the target's, of links the edge type's: a target may be
+    about several. `edge_type` is the position in `LinkPredictor.edge_types`, -1 for properties.
     """
 
     position: int
@@ -107,6 +108,10 @@ class ServedModel:
         self._widths: dict[tuple[int, str], int] = {}
         self._lock = threading.Lock()
         self.served = tuple(_served(model))
+        self._edges_called: dict[str | EdgeType, list[EdgeType]] = {}
+        for edge in self.edge_types:
+            self._edges_called.setdefault(edge[1], []).append(edge)
+            self._edges_called[edge] = [edge]
         for served in self.served:
             for label in (served.target.node,) if served.edge is None else served.edge[::2]:
                 if label is not None:
@@ -130,6 +135,15 @@ class ServedModel:
                 found = self._indexes.get(label) or IdIndex(self._ids[label])
                 self._indexes[label] = found
         return found
+
+    def ids_of(self, label: str, wanted: Collection[str]) -> set[str]:
+        """Which of some ids a node type has; without building its `index`, which large types take gigabytes for."""
+        if label in self._indexes:
+            return {name for name in wanted if name in self._indexes[label]}
+        encoded = {encoded_id(name): name for name in wanted}
+        ids = self._ids[label].cast(pa.binary())
+        there = ids.filter(pc.is_in(ids, pa.array(encoded, pa.binary())))
+        return {encoded[one] for one in there.to_pylist()}
 
     def names(self, label: str, rows: IndexArray) -> list[str]:
         """Ids of nodes by their indices."""
@@ -164,6 +178,10 @@ class ServedModel:
         """All edge types of the graph."""
         return self.config.edges or tuple({s.edge: None for s in self.served if s.edge is not None})
 
+    def edges_called(self, name: str | EdgeType) -> Sequence[EdgeType]:
+        """The edge types of a relation; or the one, if there is that edge type."""
+        return self._edges_called.get(name, ())
+
     def _table(self, links: KnownLinks, edge: EdgeType, direction: Direction) -> LinkTable:
         if direction == "tail":
             return LinkTable(links.source, links.dest, len(self._ids[edge[0]]))
@@ -176,7 +194,5 @@ def _served(model: LoadedModel) -> Iterator[Served]:
         if target.task is not Task.LINK_PREDICTION:
             yield Served(position, target.name, target, predictor, target.edge)
             continue
-        edge_types = cast(LinkPredictor, predictor).edge_types
-        for number, edge in enumerate(edge_types):
-            name = target.name if len(edge_types) == 1 else "-".join(edge)
-            yield Served(position, name, target, predictor, edge, number)
+        for number, edge in enumerate(cast(LinkPredictor, predictor).edge_types):
+            yield Served(position, "-".join(edge), target, predictor, edge, number)

@@ -8,10 +8,11 @@ from typing import Any
 from ekiden_engine.errors import quoted
 from ekiden_engine.models.base import FloatArray, InductiveEdges, InductiveNodes, NewNode
 from ekiden_engine.serving_errors import BadRequest
+from ekiden_engine.serving_given import Given
 from ekiden_engine.serving_links import known_ends, link_scores, new_ends
 from ekiden_engine.serving_model import Served, ServedModel
-from ekiden_engine.serving_new_nodes import Resolved, resolve
-from ekiden_engine.serving_payload import Given, Payload
+from ekiden_engine.serving_new_nodes import Resolved, resolve, type_of_new
+from ekiden_engine.serving_payload import Payload
 from ekiden_engine.serving_results import check_results, item, rounded, status_of, value_results
 from ekiden_engine.serving_routing import check_node_type
 
@@ -52,6 +53,8 @@ def edge_values(model: ServedModel, served: Served, payload: Payload) -> list[di
 def node_values(model: ServedModel, targets: Sequence[Served], payload: Payload) -> list[dict[str, Any]]:
     """The answer for nodes: an entry per node, each by the target of its node type."""
     nodes, parameters = payload.nodes or (), payload.parameters
+    if parameters.node_type is None:
+        _check_types(model, targets, nodes)
     chosen = [_target_of(model, targets, node) for node in nodes]
     answers: list[dict[str, Any]] = [{} for _ in nodes]
     for served in targets:
@@ -94,8 +97,30 @@ def _node_answers(served: Served, nodes: Resolved) -> FloatArray:
     return answers
 
 
+def _check_types(model: ServedModel, targets: Sequence[Served], nodes: Sequence[Given]) -> None:
+    """Refuse an id that only node types have of which the property is not predicted: as an id of the target's type it
+    would count as never seen. A node that is described, or says its type, is taken at its word."""
+    labels = [str(served.target.node) for served in targets]
+    plain = [
+        (node.node_id, node)
+        for node in nodes
+        if node.node_id is not None and node.node_type is None and not node.is_described
+    ]
+    unseen = {name for name, _ in plain if not any(name in model.index(label) for label in labels)}
+    for label in model.node_types if unseen else ():
+        there = model.ids_of(label, unseen) if label not in labels else set()
+        for name, node in plain if there else ():
+            if name in there:
+                raise BadRequest(
+                    "UNKNOWN_NODE_TYPE",
+                    f"{node.path}: {quoted(name)} is a node of type {label}; "
+                    f"{targets[0].target.property} is predicted of {', '.join(labels)}",
+                )
+
+
 def _target_of(model: ServedModel, targets: Sequence[Served], node: Given) -> Served:
-    """The target of a node's type: the type that it says, or else the only one that has its id."""
+    """The target of a node's type: the type that it says, else the only one that has its id, else the only one that its
+    description fits."""
     if node.node_type is not None:
         check_node_type(model, node.node_type, f"{node.path}.nodeType")
         for served in targets:
@@ -108,7 +133,10 @@ def _target_of(model: ServedModel, targets: Sequence[Served], node: Given) -> Se
         )
     if len(targets) == 1:
         return targets[0]
-    fits = [s for s in targets if node.node_id is not None and node.node_id in model.index(str(s.target.node))]
+    fits = [s for s in targets if model.index(str(s.target.node)).find(node.node_id) >= 0]
+    if not fits and node.is_described:
+        label = type_of_new(model, node, [str(s.target.node) for s in targets])
+        return next(s for s in targets if s.target.node == label)
     if len(fits) != 1:
         types = ", ".join(str(s.target.node) for s in fits or targets)
         what = "several node types have it" if fits else "no node type has it"

@@ -21,9 +21,10 @@ from ekiden_engine.models.base import (
 from ekiden_engine.neighbours import TopIndex, unit_length
 from ekiden_engine.serving_errors import BadRequest
 from ekiden_engine.serving_fold_in import fold_in
-from ekiden_engine.serving_model import Served, ServedModel
-from ekiden_engine.serving_new_nodes import Resolved, resolve
-from ekiden_engine.serving_payload import PARAMETERS, Given, Payload
+from ekiden_engine.serving_given import Given
+from ekiden_engine.serving_model import LISTED, Served, ServedModel
+from ekiden_engine.serving_new_nodes import Resolved, resolve, type_of_new
+from ekiden_engine.serving_payload import PARAMETERS, Payload
 from ekiden_engine.serving_results import check_results, item, ranked, status_of
 from ekiden_engine.serving_routing import check_node_type
 
@@ -146,25 +147,30 @@ def _own_links(node: NewNode, other: str) -> IndexArray:
 
 
 def _label(model: ServedModel, node: Given, payload: Payload) -> str:
-    """The type of a node: what is said, else that of its neighbours if it has the id, else the only one that has it."""
+    """The type of a node: what is said, else that of its neighbours if it has the id, else the only one that has it,
+    else the only one that its description fits. A node of which nothing is known counts as one of `tailNodeType`."""
     said = node.node_type or payload.parameters.node_type
     if said is not None:
         check_node_type(model, said, f"{node.path if node.node_type else PARAMETERS}.nodeType")
         return said
     wanted = payload.parameters.tail_type
-    named = str(node.node_id)
-    if wanted is not None and named in model.index(wanted):
+    if wanted is not None and model.index(wanted).find(node.node_id) >= 0:
         return wanted
-    fits = [label for label in model.node_types if named in model.index(label)]
+    fits = [label for label in model.node_types if model.index(label).find(node.node_id) >= 0]
     if len(fits) > 1:
         raise BadRequest(
-            "AMBIGUOUS_NODE", f"{node.path}: id {quoted(named)} is in {', '.join(fits[:10])}; give nodeType"
+            "AMBIGUOUS_NODE", f"{node.path}: id {quoted(node.node_id)} is in {', '.join(fits[:LISTED])}; give nodeType"
         )
-    if not fits and wanted is None:
-        raise BadRequest(
-            "UNKNOWN_NODE_TYPE", f"{node.path}: no node type has the id {quoted(named)}; give {PARAMETERS}.tailNodeType"
-        )
-    return fits[0] if fits else str(wanted)
+    if fits:
+        return fits[0]
+    if node.is_described:
+        return type_of_new(model, node, model.node_types)
+    if wanted is not None:
+        return wanted
+    what = "there is no id" if node.node_id is None else f"no node type has the id {quoted(node.node_id)}"
+    raise BadRequest(
+        "UNKNOWN_NODE_TYPE", f"{node.path}: {what}; correct it, or describe the new node by neighbours or properties"
+    )
 
 
 def _target_with(model: ServedModel, targets: Sequence[Served], label: str, other: str) -> Served:

@@ -197,3 +197,9 @@ def ask(
 def values(entry: dict[str, Any]) -> list[Any]:
     """The values of one entry, in their order."""
     return [result["inferredValue"] for result in entry["mlResults"]]
+
+
+def described(*neighbours: tuple[str, str], **more: Any) -> dict[str, Any]:
+    """A new node with neighbours (edge type, id), at either end."""
+    node = {"neighbours": [{"edgeType": kind, "nodeId": name} for kind, name in neighbours], **more}
+    return {"headNode": node, "tailNode": node}

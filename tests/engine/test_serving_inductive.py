@@ -84,7 +84,7 @@ def test_neighbours_that_training_never_saw_do_not_count_and_are_told() -> None:
     assert (entry["mlResults"][0]["status"], entry["ignoredNeighbours"]) == ("inductive", 2)
     assert rate("head", {"nodeId": "new", "neighbours": [stranger]}) == {
         "mlResults": [{"inferredValue": 2.91, "status": "fallback"}],
-        "cold": {"head": "unknown"},
+        "cold": {"head": "not_inductive"},
         "ignoredNeighbours": 1,
     }
 
@@ -159,10 +159,22 @@ def test_a_description_that_does_not_fit_is_refused_with_its_path(node: dict[str
     assert says in caught.value.message
 
 
-def test_a_property_that_is_required_and_missing_is_named() -> None:
-    with pytest.raises(BadRequest, match=r'data\.nodes\[1\]\.properties: property "year"') as caught:
-        ask(MODEL, ["alien", {"properties": {"title": "x"}}], kind="nodes", property="topic")
+@pytest.mark.parametrize("properties", [{"title": "x"}, {"year": None}, {"year": ""}, {}])
+def test_a_property_that_is_required_and_missing_is_named(properties: dict[str, Any]) -> None:
+    with pytest.raises(BadRequest) as caught:
+        ask(MODEL, ["alien", {"properties": properties}], kind="nodes", property="topic")
     assert caught.value.code == "BAD_PROPERTY"
+    assert caught.value.message == (
+        'data.nodes[1].properties: property "year": give a value; the spec named no imputer'
+    )
+
+
+def test_a_description_that_says_nothing_is_told_from_an_id_that_nothing_is_said_of() -> None:
+    stranger = {"edgeType": "rated", "nodeId": "stranger"}
+    assert topic_of({"nodeId": "new", "neighbours": [stranger]})["cold"] == {"node": "not_inductive"}
+    assert topic_of({"nodeId": "alien", "neighbours": [], "inductive": True})["cold"] == {"node": "not_inductive"}
+    assert topic_of({"nodeId": "new"})["cold"] == {"node": "unknown"}
+    assert topic_of({"nodeId": "new", "neighbours": []})["cold"] == {"node": "unknown"}
 
 
 def test_a_class_as_the_value_of_an_edge_must_be_one_of_the_targets() -> None:

@@ -30,6 +30,7 @@ from tests.engine.serving_factories import (
     LIKES,
     ask,
     body,
+    described,
     genres,
     links,
     make_features,
@@ -115,7 +116,7 @@ def test_the_edge_type_is_chosen_by_relation_triple_or_node_types() -> None:
         (body([{"headNodeId": "ada"}] * 6, TAIL, edgeType="likes", topk=10_000), "TOO_MANY_RESULTS", "6 x 10,000"),
         (body([{"nodeId": "ada"}], KNN, "nodes", tailNodeType="dog"), "UNKNOWN_NODE_TYPE", '"dog"'),
         (body(["zoe"], KNN, "nodes"), "AMBIGUOUS_NODE", "is in user, movie; give nodeType"),
-        (body(["x"], KNN, "nodes"), "UNKNOWN_NODE_TYPE", "give data.globalParameters.tailNodeType"),
+        (body(["x"], KNN, "nodes"), "UNKNOWN_NODE_TYPE", 'no node type has the id "x"; correct it, or describe'),
     ],
 )
 def test_a_question_that_cannot_be_answered_says_why(given: bytes, code: str, says: str) -> None:
@@ -219,85 +220,6 @@ def test_a_trained_model_recommends_within_the_taste_of_the_user_what_is_not_lik
         (entry,) = ask(model, [described(*liked_by_new)], TAIL, edgeType="likes", topk=4, exclude_flag="mask")
         assert [int(name[1:]) % 3 for name in values(entry)] == [group] * 4
         assert not {name for _, name in liked_by_new} & set(values(entry))
-
-
-def described(*neighbours: tuple[str, str], **more: Any) -> dict[str, Any]:
-    """A new node with neighbours (edge type, id), at either end."""
-    node = {"neighbours": [{"edgeType": kind, "nodeId": name} for kind, name in neighbours], **more}
-    return {"headNode": node, "tailNode": node}
-
-
-def test_a_new_node_stands_where_the_nodes_stand_that_share_its_neighbours() -> None:
-    # GIVEN that alien is liked by ada and rated by her, and heat rated by ada and liked by bob
-    as_ada = ask(MODEL, [{"headNodeId": "ada"}], TAIL, edgeType="likes", topk=5)[0]["mlResults"]
-    for kind in ("likes", "rated"):
-        # WHEN a new user is described by alien alone
-        (entry,) = ask(MODEL, [described((kind, "alien"))], TAIL, edgeType="likes", topk=5)
-
-        # THEN the answer is ada's, and says where it comes from
-        assert [(r["inferredValue"], r["score"]) for r in entry["mlResults"]] == [
-            (r["inferredValue"], r["score"]) for r in as_ada
-        ]
-        assert {r["status"] for r in entry["mlResults"]} == {"inductive"}
-    (between,) = ask(MODEL, [described(("likes", "alien"), ("likes", "heat"))], TAIL, edgeType="likes")
-    assert between["mlResults"] == [{"inferredValue": "solaris", "score": 1.5, "status": "inductive"}]
-    (movie,) = ask(MODEL, [described(("likes", "bob"))], HEAD, edgeType="likes")
-    assert values(movie) == ["bob"]
-
-
-def test_the_mask_leaves_out_what_the_request_links_a_new_node_to() -> None:
-    neighbours = [("likes", "alien"), ("rated", "solaris")]
-    found = ask(MODEL, [described(*neighbours)], TAIL, edgeType="likes", topk=9, exclude_flag="mask")
-    assert "alien" not in values(found[0])
-    assert "solaris" in values(found[0])  # rated, not liked
-
-
-def test_a_new_node_whose_neighbours_lead_nowhere_counts_as_never_seen() -> None:
-    for node in (described(("likes", "up")), described(properties={"age": 3})):
-        (entry,) = ask(MODEL, [node], TAIL, edgeType="likes")
-        assert entry["cold"] == {"head": "not_inductive"}
-        assert entry["mlResults"][0]["status"] == "fallback"
-    (near,) = ask(MODEL, [described(("likes", "up"))["headNode"]], KNN, "nodes", nodeType="user")
-    assert near == {"mlResults": [], "cold": {"node": "not_inductive"}}
-
-
-def test_a_link_is_scored_with_new_nodes_at_either_end() -> None:
-    # GIVEN that bob likes heat, and ada alien; what is like bob, and what is liked by whom ada is
-    model = make_served(links(LIKES))
-    head, tail = described(("likes", "heat"))["headNode"], described(("likes", "ada"))["tailNode"]
-    bob_heat, bob_alien, ada_alien = ask(
-        model,
-        [
-            {"headNode": head, "tailNodeId": "heat"},
-            {"headNode": head, "tailNode": {"neighbours": [{"edgeType": "likes", "nodeId": "bob"}]}},
-            {"headNodeId": "ada", "tailNode": tail},
-        ],
-    )
-    # THEN scores are those of the nodes that they stand for: ada likes alien and solaris
-    assert bob_heat["mlResults"] == [{"inferredValue": 2.0, "score": 2.0, "status": "inductive"}]
-    assert values(bob_alien) == [2.0]
-    assert values(ada_alien) == [pytest.approx((2.0 + 1.6) / 2)]
-    (nowhere,) = ask(model, [{"headNode": described(("likes", "up"))["headNode"], "tailNodeId": "heat"}])
-    assert nowhere["cold"] == {"head": "not_inductive"}
-    assert nowhere["mlResults"][0]["status"] == "fallback"
-
-
-def test_a_new_node_is_near_the_nodes_that_share_its_neighbours() -> None:
-    # GIVEN a new movie that ada and nobody else likes, as she does alien and solaris
-    new = {**described(("likes", "ada"))["headNode"], "nodeType": "movie"}
-    (near,) = ask(MODEL, [new], KNN, "nodes", topk=3)
-    # THEN those two are nearest, and it says what the answer rests on
-    assert sorted(values(near)[:2]) == ["alien", "solaris"]
-    assert {r["status"] for r in near["mlResults"]} == {"inductive"}
-    assert near["mlResults"][0]["score"] > 0.9
-    # AND with the mask whom the request links to it is left out
-    users = {"nodeType": "movie", "tailNodeType": "user", "topk": 9}
-    assert "ada" in values(ask(MODEL, [new], KNN, "nodes", **users)[0])
-    assert "ada" not in values(ask(MODEL, [new], KNN, "nodes", exclude_flag="mask", **users)[0])
-    # AND old, new and unknown nodes go in one request
-    three = ask(MODEL, [{"nodeId": "alien"}, new, {"nodeId": "nobody"}], KNN, "nodes", tailNodeType="movie")
-    assert [entry.get("cold") for entry in three] == [None, None, {"node": "unknown"}]
-    assert three[1] == {"mlResults": near["mlResults"][:1]}
 
 
 def test_relations_with_the_same_candidates_share_one_index() -> None:
