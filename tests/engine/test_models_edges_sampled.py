@@ -12,15 +12,15 @@ import torch
 from ekiden_engine.errors import BadData
 from ekiden_engine.graph import EncodedGraph, Split
 from ekiden_engine.models import sampler
+from ekiden_engine.models.edges_memory import full_batch_bytes
 from ekiden_engine.models.edges_objectives import NumberObjective
 from ekiden_engine.models.edges_problem import EdgeProblem, make_edge_problem
-from ekiden_engine.models.edges_sampled import TrainingEdges, fit_sampled, full_batch_bytes
-from ekiden_engine.models.edges_sampled_encoder import Asked, SampledEncoder, TargetEdges
+from ekiden_engine.models.edges_sampled import fit_sampled
+from ekiden_engine.models.edges_sampled_data import NumberEdges
 from ekiden_engine.models.fitting import Member, Recipe, fit_member
-from ekiden_engine.models.sampled_tables import Distinct
 from ekiden_engine.models.sampler import Adjacency
 from tests.engine.factories import make_encoded_graph
-from tests.engine.model_factories import Recorder, edges_of, fit, make_graph, predict, with_labels
+from tests.engine.model_factories import edges_of, fit, make_graph, predict, rmse, with_labels
 
 RECIPE = Recipe(width=8, epochs=12, lr=0.01, dropout=0.0, batch_size=256, regularization=1.0, patience=12)
 
@@ -85,54 +85,20 @@ def test_lists_written_chunk_by_chunk_are_the_same_lists(tmp_path: Path, monkeyp
     assert {path.name for path in tmp_path.iterdir()} == {"lists-columns", "lists-edges"}
 
 
-def test_encodings_from_samples_are_those_from_all_neighbours_without_the_asked_labels(tmp_path: Path) -> None:
-    # GIVEN an encoder whose parameters have moved since its sums were remembered
-    random = np.random.default_rng(3)
-    edges, nodes, others = 400, 12, 9
-    rows, columns = (random.integers(0, n, edges).astype(np.int32) for n in (nodes, others))
-    residual = random.normal(size=edges).astype(np.float32)
-    target = TargetEdges((("a", "r", "b"), True), rows, columns, others, residual)
-    degree = np.bincount(rows, minlength=nodes).astype(np.float32)
-    zeros = np.zeros(nodes, np.float32)
-    generator = torch.Generator().manual_seed(0)
-    encoder = SampledEncoder(degree, zeros, np.zeros((nodes, 0), np.float32), [target], (), 4, generator, tmp_path)
-    encoder.encode_all()
-    seen, weighted = encoder._relations[0]._messages
-    for table in (seen, weighted):
-        table.values += torch.randn(others, 5, generator=generator)
-    # WHEN some edges are asked for, and every neighbour is in the sample
-    batch = np.sort(random.permutation(edges)[:50]).astype(np.int32)
-    visible = np.ones(edges, np.float32)
-    visible[batch] = 0
-    mine, place = Distinct(nodes)(rows[batch])
-    counts = np.bincount(place).astype(np.float32)
-    asked = Asked(mine, counts, place, columns[batch], residual[batch], visible)
-    found, used = encoder.encode(asked, edges, random)
-    # THEN the encodings are the formula's, with the asked edges' residuals left out
-    for i, node in enumerate(mine):
-        at = np.flatnonzero(rows == node)
-        weights = torch.from_numpy(residual[at] * visible[at])
-        wanted = seen.values[columns[at]].sum(0) + weights @ weighted.values[columns[at]]
-        wanted = encoder._free.values[node] + wanted / np.sqrt(len(at))
-        assert torch.allclose(found[i], wanted, atol=1e-5)
-    # THEN penalties are in proportion to the batch
-    assert float(used[0].penalty.sum()) == 50
-    assert float(used[1].penalty.sum()) == pytest.approx(50, rel=1e-5)
-
-
-def test_labels_residuals_and_biases_are_those_of_all_edges_at_once(
+def test_biases_and_what_they_leave_are_those_of_all_edges_at_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sampler, "CHUNK", 1_000)
     problem = make_edge_problem(graph := learnable(), graph.targets[0])
-    edges = TrainingEdges(problem, problem.train, tmp_path)
+    edges = NumberEdges(problem, problem.train, tmp_path)
     label = problem.label[problem.train]
-    assert edges.mean == pytest.approx(label.mean(), abs=1e-5)
-    assert edges.scale == pytest.approx(label.std(), abs=1e-5)
-    assert np.allclose(edges.unit, (label - label.mean()) / label.std(), atol=1e-4)
-    left = edges.unit - edges.biases[0][edges.ends[0]] - edges.biases[1][edges.ends[1]]
+    unit = edges.wanted(slice(None)).numpy()
+    assert edges.decoder.mean == pytest.approx(label.mean(), abs=1e-5)
+    assert edges.decoder.scale == pytest.approx(label.std(), abs=1e-5)
+    assert np.allclose(unit, (label - label.mean()) / label.std(), atol=1e-4)
+    left = unit - edges.starts[0][edges.ends[0], 0] - edges.starts[1][edges.ends[1], 0]
     assert np.allclose(edges.residual, left, atol=1e-5)
-    assert edges.residual.std() < 0.8 * edges.unit.std()
+    assert edges.residual.std() < 0.8 * unit.std()
 
 
 def test_it_comes_close_to_the_full_batch() -> None:
@@ -174,6 +140,13 @@ def test_the_same_seed_gives_the_same_member_and_no_file_is_left(tmp_path: Path)
     assert not list(tmp_path.iterdir())
 
 
+def test_dropout_is_another_training_that_still_learns() -> None:
+    problem = make_edge_problem(graph := learnable(), graph.targets[0])
+    plain, some = (sampled(problem, dropout=dropout) for dropout in (0.0, 0.3))
+    assert not torch.equal(plain.trained.source.encoded, some.trained.source.encoded)
+    assert some.curve.best_valid < 0.8 * float(problem.label[problem.valid].std())
+
+
 def test_other_relations_features_and_nodes_of_one_type_are_sampled_too() -> None:
     # GIVEN people who rate people, with cities that have features
     random = np.random.default_rng(6)
@@ -193,11 +166,11 @@ def test_other_relations_features_and_nodes_of_one_type_are_sampled_too() -> Non
     problem = make_edge_problem(graph, graph.targets[0])
     # WHEN
     member = sampled(problem, epochs=30, lr=0.02, patience=30)
-    # THEN it learns, and keeps every relation
+    # THEN it learns, and keeps every relation, as all neighbours would
     assert member.curve.best_valid < 0.5 * float(np.std(label))
     keys = [(key, labelled) for key, labelled, _ in member.trained.source.messages]
     likes, lives = ("person", "likes", "person"), ("person", "lives-in", "city")
-    assert keys == [((likes, o), labelled) for o in (True, False) for labelled in (False, True)] + [
+    assert keys == [((likes, o), labelled) for labelled in (False, True) for o in (True, False)] + [
         ((lives, True), False)
     ]
 
@@ -209,10 +182,29 @@ def test_a_learning_rate_that_explodes_is_reported() -> None:
     assert caught.value.code == "TRAINING_DIVERGED"
 
 
-def test_the_estimate_of_memory_grows_with_the_edges() -> None:
-    graph = make_encoded_graph()
-    problem = make_edge_problem(graph, graph.targets[0])
-    assert full_batch_bytes(problem, 32) > 300 * len(problem.train)
+def test_the_estimate_of_memory_counts_edges_classes_relations_and_members() -> None:
+    # GIVEN the same edges as numbers, as two classes and as ten, and between nodes of one type
+    ends = np.arange(4_000) % 50, np.arange(4_000) % 40
+    label = np.arange(4_000) % 2
+
+    def needed(dest: str = "b", classes: int = 0, members: int = 1, relational: bool = True) -> int:
+        graph = make_graph({"a": 50, "b": 50}, {("a", "r", dest): ends}, label, classes=classes)
+        return full_batch_bytes(make_edge_problem(graph, graph.targets[0], relational=relational), 32, members)
+
+    # THEN matrices of edges are counted: numbers have two each way, the second one weighted by labels
+    plain, number = needed(relational=False), needed()
+    assert number - plain > 4 * 36 * 4_000
+    assert needed(dest="a") - number > 4 * 36 * 4_000
+    assert needed(classes=2) < needed(classes=10)
+    # THEN members that are kept take a copy each of 2 x 50 vectors and their messages
+    assert needed(members=3) - number == 2 * (100 + 200) * 33 * 4
+
+
+def test_matrix_factorisation_can_be_trained_by_batches_too() -> None:
+    graph = learnable()
+    fitted = fit(graph, "mf", fanout="4", num_epochs="30", lr="0.01")
+    assert fitted.hyperparameters["fanout"] == "4"
+    assert rmse(predict(fitted, graph, Split.TEST), graph) < 0.9 * float(edges_of(graph, Split.TEST)[2].std())
 
 
 def test_the_trainer_samples_when_told_to_and_says_so() -> None:
@@ -225,11 +217,3 @@ def test_the_trainer_samples_when_told_to_and_says_so() -> None:
     said, other = predict(fitted, graph), predict(fit(graph, num_epochs="2"), graph)
     assert said.shape == other.shape
     assert not np.array_equal(said, other)
-
-
-def test_classes_are_learnt_from_all_neighbours() -> None:
-    edges = {("a", "r", "b"): (np.arange(40) % 8, np.arange(40) % 5)}
-    graph = make_graph({"a": 8, "b": 5}, edges, np.arange(40) % 2, classes=2)
-    progress = Recorder()
-    assert fit(graph, progress=progress, fanout="4").hyperparameters["fanout"] == "0"
-    assert any("fanout is for numbers" in note for note in progress.notes)

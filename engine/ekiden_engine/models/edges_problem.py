@@ -63,6 +63,21 @@ class EdgeProblem:
         s = np.bincount(self.source[rows], minlength=self.counts[0]).astype(np.float32)
         return s, np.bincount(self.dest[rows], minlength=self.counts[1]).astype(np.float32)
 
+    def known(self, end: int) -> tuple[FloatArray, tuple[Neighbours, ...]]:
+        """Features of the nodes at an end (0: sources), and relations other than the target."""
+        return (self.dest_features, self.dest_extra) if end else (self.source_features, self.source_extra)
+
+    def own(self, end: int, ends: tuple[IndexArray, IndexArray], weights: FloatArray | None = None) -> list[Neighbours]:
+        """The target's own edges between `ends`, int32 [E] each, as relations of the nodes at an end; none if the
+        problem is not relational."""
+        if not self.relational:
+            return []
+        here, there, count = ends[end], ends[1 - end], self.counts[1 - end]
+        found = [Neighbours((self.edge, end == 0), here, there, count, True, weights)]
+        if self.ends[0] == self.ends[1]:  # a node is also at the other end of edges
+            found.append(Neighbours((self.edge, end == 1), there, here, count, True, weights))
+        return found
+
     def wanted(self, rows: RowArray) -> FloatArray:
         """Labels of `rows` as outputs, float32 [m, outputs]: numbers, one-hot, or several-hot."""
         label = self.label[rows]

@@ -11,7 +11,7 @@ import torch
 
 from ekiden_engine.models.base import BoolArray, FloatArray
 from ekiden_engine.models.baselines import class_frequencies
-from ekiden_engine.models.edges_objectives import Trained
+from ekiden_engine.models.edges_decoders import Trained
 from ekiden_engine.models.edges_predictor import EdgeTables
 from ekiden_engine.models.edges_problem import EdgeProblem
 from ekiden_engine.models.edges_structure import END_NAMES, EdgeStructure, NewRelation

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from ekiden_engine.models.edges_objectives import Trained
+from ekiden_engine.models.edges_decoders import Trained
 from ekiden_engine.models.encoder import EndState
 
 

@@ -185,23 +185,8 @@ class Encoder:
     def state(self) -> EndState:
         """What stays of the encoder once it is trained, on the CPU."""
         messages = self._told_by()
-        learnt, told = self._parts(messages)
-        trained = self.degree > 0
-        nobody = torch.zeros(self.free.shape[1], device=self._device)
-        own = self.free[trained].mean(0) if bool(trained.any()) else nobody
-        usual = learnt[trained].mean(0) if bool(trained.any()) else nobody
-        from_features = nobody
-        if self._x is not None and self.project is not None and len(self._x):
-            from_features = self._x.mean(0) @ self.project
-        learnt = learnt + (~trained).float()[:, None] * usual
-        whole = learnt if told is None else learnt + told
-        mean = whole[trained].mean(0) if bool(trained.any()) else nobody
-        return EndState(
-            torch.cat([whole, mean[None]]).cpu(),
-            torch.stack([own, usual, from_features]).cpu(),
-            None if self.project is None else self.project.clone().cpu(),
-            tuple((r.key, r.carries_label, m.clone().cpu()) for r, m in zip(self.relations, messages, strict=True)),
-        )
+        named = [(r.key, r.carries_label, m.clone()) for r, m in zip(self.relations, messages, strict=True)]
+        return end_state(self.free, self._parts(messages), self.degree > 0, self._x, self.project, named)
 
     def _parts(self, messages: Sequence[Tensor] | None = None) -> tuple[Tensor, Tensor | None]:
         """What the target's edges teach about each node, and what its features and other neighbours tell."""
@@ -224,3 +209,35 @@ class Encoder:
                 message = table + relation.features @ projection
             found.append(message)
         return found
+
+
+def end_state(
+    free: Tensor,
+    parts: tuple[Tensor, Tensor | None],
+    trained: Tensor,
+    features: Tensor | None,
+    project: Tensor | None,
+    messages: Sequence[tuple[RelationKey, bool, Tensor]],
+) -> EndState:
+    """The state of an end point, on the CPU. `free` are the free vectors; `parts`: what the target's edges teach about
+    each node, and what features and other neighbours tell; `trained` bool [n]: nodes with training edges."""
+    learnt, told = parts
+    nobody = torch.zeros(free.shape[1], device=free.device)
+    some = bool(trained.any())
+    own = free[trained].mean(0) if some else nobody
+    usual = learnt[trained].mean(0) if some else nobody
+    from_features = nobody
+    if features is not None and project is not None and len(features):
+        from_features = features.mean(0) @ project
+    encoded = torch.empty(len(learnt) + 1, learnt.shape[1], device=free.device)
+    whole = encoded[:-1].copy_(learnt)  # in place: there may be little memory left
+    whole[~trained] += usual
+    if told is not None:
+        whole += told
+    encoded[-1] = whole[trained].mean(0) if some else nobody
+    return EndState(
+        encoded.cpu(),
+        torch.stack([own, usual, from_features]).cpu(),
+        None if project is None else project.detach().clone().cpu(),
+        tuple((key, labelled, message.cpu()) for key, labelled, message in messages),
+    )

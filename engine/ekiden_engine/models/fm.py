@@ -25,11 +25,13 @@ from ekiden_engine.models.fm_average import PosteriorMean
 from ekiden_engine.models.fm_design import Design, DoubleArray, Ratings, make_designs, read_ratings
 from ekiden_engine.models.fm_gibbs import WARM_UP, EndState, Estimate, Sampler
 from ekiden_engine.models.fm_predictor import Coefficients, FmPredictor
-from ekiden_engine.models.settings import as_hyperparameters, read_settings, setting
+from ekiden_engine.models.settings import as_hyperparameters, decided, read_settings, setting
 
 METRIC = "rmse"
 STATE = "sampling"
 """The name of its checkpoint."""
+BURN_IN = 5
+"""What `auto` means where there are iterations enough."""
 EVERY = 2
 """Every so manieth draw goes into the mean: neighbouring draws are alike, and a mean of all predicts no better."""
 
@@ -40,7 +42,7 @@ class FmSettings:
 
     rank: int = setting("fm", "num-hidden")
     iterations: int = setting("fm", "num-epochs")
-    burn_in: int = setting("fm", "burn-in")
+    burn_in: int | None = setting("fm", "burn-in")
     regularization: float = setting("fm", "regularization-coef")
     width: int = setting("fm", "mean-rank")
     seed: int = setting("fm", "seed")
@@ -51,7 +53,9 @@ class FactorizationMachine:
 
     def __init__(self, hyperparameters: Mapping[str, str]) -> None:
         """Raises `BadData` BAD_HYPERPARAMETERS."""
-        self.settings = read_settings(FmSettings, "fm", hyperparameters)
+        settings = read_settings(FmSettings, "fm", hyperparameters)
+        room = max(0, settings.iterations - WARM_UP - 1)
+        self.settings = decided(settings, burn_in=min(BURN_IN, room))
 
     def fit(self, graph: EncodedGraph, target: Target, progress: Progress) -> Fit:
         """See `Trainer`. Raises `BadData` EMPTY_TRAINING_SET if there is no training edge."""
@@ -92,7 +96,12 @@ class FactorizationMachine:
         settings = self.settings
         nodes = (len(sampler.source.drawn) + 1, len(sampler.dest.drawn) + 1)
         average = PosteriorMean(nodes, settings.width)
-        dropped = min(WARM_UP + settings.burn_in, settings.iterations - 1)
+        dropped = min(WARM_UP + (settings.burn_in or 0), settings.iterations - 1)
+        if settings.iterations <= WARM_UP:
+            progress.note(
+                f"num-epochs {settings.iterations} ends within the warm-up of {WARM_UP} iterations: the model is the "
+                "last draw alone, and poor; give num-epochs more"
+            )
         shown = _Shown(ratings, units)
         if not len(ratings.valid_label):
             progress.note("no validation edges: the learning curve shows training edges")

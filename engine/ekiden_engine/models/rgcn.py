@@ -1,12 +1,12 @@
 """Model `rgcn` of edge properties, numbers and classes: a relational encoder per end point (`encoder`) and a decoder
-(`edges_objectives`).
+(`edges_decoders`).
 
 Training, per member of a small seed ensemble: labels of unit variance; batches of training edges; the edges
 of a batch are hidden in the relations that carry labels, and stay in the others; L2 weighted by degree; Adam;
 the epoch that is best on validation edges is kept. Of the target's own edges the encoder sees those of the training
 split only. Edge types other than the target bring messages to the end points' node types; their own features and labels
-are not used, nor are edge types that touch neither end. Where that does not fit into memory, and for numbers, it is
-trained on samples of neighbours instead (`edges_sampled`).
+are not used, nor are edge types that touch neither end. Where that does not fit into memory, it is trained on samples
+of neighbours instead (`edges_sampled`).
 """
 
 from __future__ import annotations
@@ -23,10 +23,11 @@ from ekiden_engine.graph import EncodedGraph, Target
 from ekiden_engine.models.base import Curve, CurvePoint, Fit, Progress, Step
 from ekiden_engine.models.device import CPU, device_name, pick_device
 from ekiden_engine.models.edges_checkpoints import restored_member, save_member
+from ekiden_engine.models.edges_memory import full_batch_bytes
 from ekiden_engine.models.edges_objectives import ClassObjective, NumberObjective, Objective
 from ekiden_engine.models.edges_problem import EdgeProblem, RowArray, make_edge_problem
 from ekiden_engine.models.edges_result import make_predictor
-from ekiden_engine.models.edges_sampled import SAMPLED_BATCH, fit_sampled, full_batch_bytes
+from ekiden_engine.models.edges_sampled import SAMPLED_BATCH, fit_sampled
 from ekiden_engine.models.fanout import choose_fanout
 from ekiden_engine.models.fitting import STRENGTH, Member, Recipe, fit_member
 from ekiden_engine.models.passes import Pass
@@ -77,11 +78,8 @@ class Rgcn:
     def fit(self, graph: EncodedGraph, target: Target, progress: Progress) -> Fit:
         """See `Trainer`. Raises `BadData` EMPTY_TRAINING_SET, TRAINING_DIVERGED."""
         problem = make_edge_problem(graph, target, relational=self.relational)
-        fanout = 0
-        if problem.kind == "number":
-            fanout = choose_fanout(self.settings.fanout, full_batch_bytes(problem, self.settings.width), progress)
-        elif self.settings.fanout:
-            progress.note("fanout is for numbers on edges; classes are learnt from all neighbours")
+        needed = full_batch_bytes(problem, self.settings.width, self.settings.seeds)
+        fanout = choose_fanout(self.settings.fanout, needed, progress)
         threads = 1 if fanout else threads_for(len(problem.train))  # samples are small, too
         torch.set_num_threads(threads)
         self._fanout, device = fanout, CPU if fanout else pick_device()
@@ -150,6 +148,8 @@ class Rgcn:
     ) -> Member:
         """Train a member with the seed at `index`, or take it from the checkpoints."""
         settings, name = self.settings, f"member-{index}-{multiple:g}"
+        if self._fanout:  # what memory decides may differ from one start of the job to the next
+            name = f"{name}-fanout-{self._fanout}"
         restored = restored_member(progress, name, step, settings.epochs)
         if restored is not None:
             return restored
@@ -174,7 +174,8 @@ class Rgcn:
         told = run.step(step)
         seed, stop = settings.seed + index, progress.stop_requested
         if self._fanout:
-            member = fit_sampled(problem, recipe, self._fanout, seed, report, stop)
+            weights = settings.class_weights
+            member = fit_sampled(problem, recipe, self._fanout, seed, report, stop, run=run, class_weights=weights)
         else:
             member = fit_member(problem, self.objective, recipe, seed, report, stop, device, run)
         if not progress.stop_requested():  # else it may be cut short
