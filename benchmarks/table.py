@@ -15,10 +15,15 @@ from typing import Any
 ROOT = Path(__file__).parent.parent
 PLACES = {
     ROOT / "README.md": ("main-job", "quality", "engine", "transitions", "scoring", "simulation"),
-    ROOT / "docs" / "reliability.md": ("simulation", "teeth", "chaos"),
+    ROOT / "docs" / "reliability.md": ("simulation", "simulation-1000000", "teeth", "chaos"),
 }
 """Which results are shown where."""
-COMMANDS = {"simulation": "make simulate", "teeth": "make teeth", "chaos": "make chaos"}
+COMMANDS = {
+    "simulation": "make simulate",
+    "simulation-1000000": "make simulate RUNS=1000000",
+    "teeth": "make teeth",
+    "chaos": "make chaos",
+}
 """How results come about that are not ``make bench NAME=…``."""
 BEGIN, END = "<!-- figures: begin -->", "<!-- figures: end -->"
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from ekiden.contracts.base import Fault
-    from ekiden.contracts.spec import PipelineSpec
+    from ekiden.contracts.spec_parts import SpecParts
 
 _ENDINGS = (".csv", ".csv.gz")
 
@@ -38,15 +38,15 @@ def csv_files(folder: Path) -> Iterator[tuple[str, Path]]:
             yield relative.as_posix(), path
 
 
-def named_files(spec: PipelineSpec) -> list[NamedFile]:
+def named_files(spec: SpecParts) -> list[NamedFile]:
     """Return the custom split files and the vectors files that the spec names."""
     found = []
-    for number, target in enumerate(spec.targets):
+    for number, target in spec.targets.items():
         custom = target.custom_split_filenames
         columns = ("~id",) if target.node is not None else ("~from", "~to")
         for part, name in (custom.model_dump(exclude_none=True) if custom else {}).items():
             found.append(NamedFile(f"targets[{number}].custom_split_filenames.{part}", _plain(name), columns))
-    for number, feature in enumerate(spec.features):
+    for number, feature in spec.features.items():
         if (name := getattr(feature, "vectors", None)) is not None:
             found.append(NamedFile(f"features[{number}].vectors", _plain(name)))
     return found

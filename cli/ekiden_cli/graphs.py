@@ -1,12 +1,13 @@
 """A spec and the local folders it may point to: read and checked against each other.
 
 What a local folder can tell about the spec is looked at before anything is uploaded: see ``graph_checks`` for the
-graph, ``graph_files`` for the files that the spec names in its folder, ``scripts`` for a custom model.
+graph, ``graph_files`` for the files that the spec names in its folder, ``scripts`` for a custom model's files.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +17,7 @@ from ekiden_cli.errors import CliError, Exit, usage
 if TYPE_CHECKING:
     from ekiden.contracts.base import Fault
     from ekiden.contracts.spec import PipelineSpec
+    from ekiden.contracts.spec_parts import SpecParts
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,26 +41,23 @@ class SpecFile:
 
         if self.folder is None:
             return []
-        named = {file.name: self.folder / file.name for file in named_files(self.spec)}
+        named = {file.name: self.folder / file.name for file in named_files(self.spec.parts)}
         there = {name: path for name, path in named.items() if path.is_file()}
         return sorted((dict(csv_files(self.folder)) | there).items())
 
     def script_files(self) -> list[tuple[str, Path]]:
         """Return ``(name relative to the folder, path)`` of each file of a local custom model, sorted."""
-        from ekiden_cli.scripts import script_files
-
-        if self.scripts is None:
-            return []
-        others = (self.path.resolve(), *([self.folder] if self.folder else []))
-        return list(script_files(self.scripts, without=others))
+        return [] if self.scripts is None else list(_script_files(self.path, self.folder, self.scripts))
 
 
 def read_spec(path: Path) -> SpecFile:
     """Read and check a spec (of a folder: its ``spec.yaml``) and the local folders it names.
 
-    Raises ``CliError`` with every fault.
+    What is right is checked against the folders although other parts are wrong. Raises ``CliError`` with every fault.
     """
+    from ekiden.contracts.base import Fault
     from ekiden.contracts.spec import SpecError, load_spec
+    from ekiden_cli.scripts import script_faults
 
     if path.is_dir():
         path /= "spec.yaml"
@@ -68,19 +67,40 @@ def read_spec(path: Path) -> SpecFile:
         raise usage(f"{path} is not UTF-8 text", "a spec is a YAML file") from None
     except OSError as error:
         raise usage(f"cannot read {path}: {error.strerror}", "`ekiden generate` writes a spec to start from") from None
+    spec, faults = None, list[Fault]()
     try:
         spec = load_spec(text, allow_local_source=True)
+        parts = spec.parts
     except SpecError as error:
-        raise _invalid(path, list(error.faults)) from None
-    found = SpecFile(path, spec, _local(path, spec.graph.source), _local(path, spec.model.source))
-    faults = _graph_faults(found, text) if found.folder else []
-    if found.scripts:
-        from ekiden_cli.scripts import script_faults
-
-        faults += script_faults(spec.model, found.scripts, dict(found.script_files()))
-    if faults:
+        faults = list(error.faults)
+        parts = _parts(path, text, faults)
+    folder, scripts = _local(path, parts.source), _local(path, parts.model.source if parts.model else None)
+    if folder:
+        faults += _graph_faults(parts, folder, text)
+    if parts.model and scripts:
+        files = dict(_script_files(path, folder, scripts))
+        faults += script_faults(parts.model, [t.task for t in parts.asked.values()], scripts, files)
+    if spec is None or faults:
         raise _invalid(path, faults)
-    return found
+    return SpecFile(path, spec, folder, scripts)
+
+
+def _parts(path: Path, text: str, faults: list[Fault]) -> SpecParts:
+    """Return what is right in a spec that has faults: it is held against the folders all the same."""
+    from ekiden.contracts.spec import SpecError
+    from ekiden.contracts.spec_parts import parts_of
+    from ekiden.contracts.yaml_text import load_yaml
+
+    try:
+        return parts_of(load_yaml(text), allow_local_source=True)
+    except SpecError:
+        raise _invalid(path, faults) from None
+
+
+def _script_files(path: Path, folder: Path | None, scripts: Path) -> Iterator[tuple[str, Path]]:
+    from ekiden_cli.scripts import script_files
+
+    return script_files(scripts, without=(path.resolve(), *([folder] if folder else [])))
 
 
 def _local(path: Path, source: str | None) -> Path | None:
@@ -99,29 +119,31 @@ def _invalid(path: Path, faults: list[Fault]) -> CliError:
     )
 
 
-def _graph_faults(found: SpecFile, text: str) -> list[Fault]:
+def _graph_faults(parts: SpecParts, folder: Path, text: str) -> list[Fault]:
     from ekiden.contracts.base import Fault, shorten
     from ekiden_cli.graph_checks import FORMAT, Seen, faults, look
     from ekiden_cli.graph_files import csv_files, file_faults, named_files
 
     source = "graph.source"
-    if found.folder is None or not found.folder.is_dir():
-        what = f"{shorten(found.spec.graph.source)} is neither an s3:// address nor a folder beside the spec"
+    if not folder.is_dir():
+        what = f"{shorten(parts.source)} is neither an s3:// address nor a folder beside the spec"
         # The first lines of a spec may say how its graph is made.
         if made := re.search(r"^#\s+(ekiden (?:generate|import) .{1,150})$", text, re.MULTILINE):
             what += f"; the spec says how to make it: `{made[1]}`"
         return [Fault(source, what)]
-    named = named_files(found.spec)
-    found_faults = list(file_faults(named, found.folder))
+    named = named_files(parts)
+    found = list(file_faults(named, folder))
     others = {file.name for file in named}
-    seen = Seen()
-    try:
-        for name, file in csv_files(found.folder):
+    seen, unreadable = Seen(), list[Fault]()
+    for name, file in csv_files(folder):
+        try:
             if name not in others:
                 look(name, file, seen)
-    except ValueError as error:
-        return [*found_faults, Fault(source, str(error))]
+        except ValueError as error:
+            unreadable.append(Fault(source, str(error)))
+    if unreadable:  # what the spec names may be in there
+        return found + unreadable
     if not seen.nodes or not seen.edges:
         kind = "vertex" if not seen.nodes else "edge"
-        return [*found_faults, Fault(source, f"no {kind} file with records in the folder. {FORMAT}")]
-    return found_faults + list(faults(found.spec, seen))
+        return [*found, Fault(source, f"no {kind} file with records in the folder. {FORMAT}")]
+    return found + faults(parts, seen)

@@ -1,17 +1,18 @@
-"""The scripts of a custom model in a local folder: which files they are, and whether they can run at all."""
+"""The files of a custom model in a local folder: which they are, and whether a job can use them at all."""
 
 from __future__ import annotations
 
 import ast
 import difflib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from ekiden.contracts.base import Fault
     from ekiden.contracts.spec_model import Model
+    from ekiden.contracts.tasks import Task
 
 MAX_FILES = 1000
 """More than any model has: the folder is another one than was meant."""
@@ -35,8 +36,9 @@ def script_files(folder: Path, without: tuple[Path, ...] = ()) -> Iterator[tuple
                 yield path.relative_to(folder).as_posix(), path
 
 
-def script_faults(model: Model, folder: Path, files: dict[str, Path]) -> Iterator[Fault]:
-    """Yield what keeps a custom model from running: no folder, a script that is not there or is no Python."""
+def script_faults(model: Model, tasks: Sequence[Task], folder: Path, files: dict[str, Path]) -> Iterator[Fault]:
+    """Yield what keeps a custom model from running: no folder, a script that is not there or is no Python, a
+    configuration of the search that is missing or cannot be used for ``tasks``."""
     from ekiden.contracts.base import Fault, shorten
 
     given = shorten(str(model.source))
@@ -52,6 +54,38 @@ def script_faults(model: Model, folder: Path, files: dict[str, Path]) -> Iterato
             yield Fault(f"model.{option}", _no_script(name, given, files))
         elif wrong := _syntax_error(files[name]):
             yield Fault(f"model.{option}", f"{name}{wrong}")
+    yield from _search_faults(model, tasks, given, files)
+
+
+def _search_faults(model: Model, tasks: Sequence[Task], given: str, files: dict[str, Path]) -> Iterator[Fault]:
+    """Check what a search varies; without a search the file still says which lines of the log are metrics."""
+    from ekiden.contracts.base import DocumentError, Fault
+    from ekiden.contracts.hpo import HPO_FILE, HPO_NAMES, load_hpo
+    from ekiden.contracts.hpo_names import model_faults
+
+    search = model.search if model.searches_in else None
+    name = next((name for name in HPO_NAMES if name in files), None)
+    if name is None:
+        if search is not None:
+            message = f"of a custom model needs {HPO_FILE} in {given}: it says what is varied (docs/hpo.md)"
+            yield Fault("model.search", message)
+        return
+    try:
+        space = load_hpo(files[name].read_bytes(), name)
+    except DocumentError as error:
+        for fault in error.faults:
+            yield Fault("model.source", f"{name}: {fault}")
+        return
+    except OSError as error:
+        yield Fault("model.source", f"{name} cannot be read: {error.strerror}")
+        return
+    if search is None:
+        return
+    for fault in model_faults(space.model, tasks):
+        yield Fault("model.source", f"{name}: {fault}")
+    if not space.tuned(search.jobs):
+        message = f"no tier of {name} that {search.jobs} jobs search has a hyper-parameter to vary"
+        yield Fault("model.search.jobs", message)
 
 
 def _no_script(name: str, given: str, files: dict[str, Path]) -> str:

@@ -104,7 +104,7 @@ def build_configuration(
         features = _named(named, shape.edges[edge_type])
         taken = {*(f.property for f in named), *(t.property for t in targets)}
         warnings += [
-            f"{edge_text(edge_type)[:80]}.{name[:80]} is not used: properties of edges are if features names them"
+            f"{edge_text(edge_type)[:80]}.{name[:80]} is not used: features must name a property of edges"
             for name in shape.edges[edge_type].properties
             if name not in taken
         ]

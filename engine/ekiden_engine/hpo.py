@@ -8,11 +8,11 @@ not decided again.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from ekiden.contracts.base import DocumentError
+from ekiden.contracts.base import DocumentError, Fault
 from ekiden.contracts.hpo import AUTO, FIXED, HPO_FILE, HPO_NAMES, TEMPLATES, TIERS, HpoModel, load_hpo
 from ekiden.contracts.hpo_metric import default_metric
 from ekiden.contracts.hyperparameters import HYPERPARAMETERS, Hyperparameter, as_text
@@ -94,6 +94,8 @@ _ONLY_FOR: Final = {
 """Hyperparameters that only some tasks take notice of: elsewhere a search would vary nothing by them."""
 _SMALLEST: Final = 1e-8
 """Where a range by logarithm would begin at 0."""
+_SHOWN: Final = 20
+"""Faults of a file that its error names."""
 
 
 def hpo_document(
@@ -144,16 +146,13 @@ def write_hpo(
     imbalanced: bool = False,
     pinned: bool = False,
 ) -> None:
-    """Write the configuration into `folder`, and a template for every model that can do all `tasks`, if there are
-    several. The first task decides the metric."""
+    """Write the configuration into `folder`, and a template for every model of ours that can do all `tasks`. The first
+    task decides the metric."""
     form = {"multi_label": multi_label, "imbalanced": imbalanced}
     chosen = hpo_document(model, hyperparameters, tasks[0], **form, pinned=pinned)
     _write(folder / HPO_FILE, chosen)
-    fitting = fitting_models(tasks)
-    if len(fitting) < 2:
-        return
     (folder / TEMPLATES).mkdir(exist_ok=True)
-    for name in fitting:
+    for name in fitting_models(tasks):
         document = chosen if name == model else hpo_document(name, {}, tasks[0], **form)
         _write(folder / TEMPLATES / f"{name}.json", document)
 
@@ -175,9 +174,14 @@ def read_hpo(folder: Path) -> HpoModel | None:
         try:
             return load_hpo(path.read_bytes(), name)
         except DocumentError as error:
-            shown = "; ".join(map(str, error.faults[:5]))
-            raise BadData("BAD_HPO_CONFIGURATION", f"{name}: {shown}") from error
+            raise bad_configuration(name, error.faults) from error
     return None
+
+
+def bad_configuration(name: str, faults: Sequence[Fault]) -> BadData:
+    """The error for a file that cannot be used; it names the faults with their paths."""
+    more = f"; and {len(faults) - _SHOWN} more" if len(faults) > _SHOWN else ""
+    return BadData("BAD_HPO_CONFIGURATION", f"{name}: {'; '.join(map(str, faults[:_SHOWN]))}{more}")
 
 
 def _place(model: str, task: Task, entry: Hyperparameter) -> tuple[str, Options]:
@@ -214,9 +218,3 @@ def _param(entry: Hyperparameter, options: Options, given: Value | None) -> dict
 
 def _write(path: Path, document: dict[str, Any]) -> None:
     path.write_text(json.dumps(document, indent=1) + "\n", "utf-8")
-
-
-def hyperparameters_in(model: HpoModel) -> Iterator[str]:
-    """Names of all hyperparameters of a configuration."""
-    for group in (*model.tiers, model.fixed):
-        yield from (param.name for param in group)

@@ -15,11 +15,12 @@ import numpy as np
 
 from ekiden.contracts.hpo import HPO_FILE, HpoModel
 from ekiden.contracts.hpo_metric import EvalMetric
+from ekiden.contracts.hpo_names import model_faults
 from ekiden.contracts.spec import PipelineSpec
 from ekiden.contracts.spec_model import CUSTOM
 from ekiden_engine.errors import BadData
 from ekiden_engine.graph import EncodedGraph, Split, Target
-from ekiden_engine.hpo import read_hpo, write_hpo
+from ekiden_engine.hpo import bad_configuration, read_hpo, write_hpo
 from ekiden_engine.hpo_objective import MODELS_OWN, objective_of
 from ekiden_engine.models import make_trainer
 from ekiden_engine.models.base import Fit, Progress, Trainer
@@ -78,7 +79,7 @@ def plan_training(spec: PipelineSpec, hyperparameters: Mapping[str, str], proces
     """What the spec asks for. With a search, model-hpo-configuration.json in `processed` decides: its model too, which
     beats the spec's; a training job of a tuning job has been given its hyperparameters and trains once.
 
-    Raises `BadData`: BAD_HPO_CONFIGURATION, NO_HPO_CONFIGURATION.
+    Raises `BadData`: BAD_HPO_CONFIGURATION (also for a model that cannot do the targets), NO_HPO_CONFIGURATION.
     """
     where, asked = spec.model.searches_in, spec.model.search
     if where is None or asked is None:
@@ -86,6 +87,8 @@ def plan_training(spec: PipelineSpec, hyperparameters: Mapping[str, str], proces
     space = read_hpo(processed)
     if space is None:
         raise BadData("NO_HPO_CONFIGURATION", f"the processed data has no {HPO_FILE}: run the stage process again")
+    if faults := tuple(model_faults(space.model, (target.task for target in spec.predicts))):
+        raise bad_configuration(space.source, faults)
     if where == "tuning-job":
         return Training(space.model, hyperparameters, space)
     return Training(space.model, hyperparameters, space, asked.jobs, asked.minutes)
@@ -95,13 +98,19 @@ def write_configuration(folder: Path, spec: PipelineSpec, graph: EncodedGraph, s
     """Write model-hpo-configuration.json for the spec's model and the graph's targets into `folder`.
 
     `source` is the folder of a custom model's scripts: a configuration there is the user's own, and is copied as it is.
-    Raises `BadData` BAD_HPO_CONFIGURATION if that one cannot be used.
+    Raises `BadData` BAD_HPO_CONFIGURATION if that one cannot be used, NO_HPO_CONFIGURATION if it is missing though the
+    spec asks for a search: nobody else knows what a script's hyperparameters may be.
     """
     if spec.model.name == CUSTOM and source is not None:
         own = read_hpo(source)
         if own is not None:
             shutil.copyfile(source / own.source, folder / HPO_FILE)
             return
+        if spec.model.searches_in is not None:
+            message = (
+                f"model.source has no {HPO_FILE}: model.search of a custom model needs one, it says what is varied"
+            )
+            raise BadData("NO_HPO_CONFIGURATION", message)
     first = graph.targets[0]
     write_hpo(
         folder,

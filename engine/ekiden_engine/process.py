@@ -58,7 +58,7 @@ def process_graph(source: Path, target: Path, spec: PipelineSpec, *, scripts: Pa
     Raises `BadData`: NO_CONFIGURATION, BAD_CONFIGURATION, NO_FILES, BAD_CSV, MISSING_COLUMN, MISSING_VALUE,
     EMPTY_GRAPH, DUPLICATE_ID, DANGLING_EDGE, CORRUPT_ARTIFACT; of labels and splits those of `TargetReader`; of
     features NOT_A_NUMBER, NOT_A_DATE, UNEVEN_VALUES, UNUSABLE_FEATURE, NO_TERMS, NO_VECTORS_FILE, BAD_VECTORS,
-    MISSING_PACKAGE, NO_TEXT_MODEL; of a search BAD_HPO_CONFIGURATION.
+    MISSING_PACKAGE, NO_TEXT_MODEL; of a search NO_HPO_CONFIGURATION, BAD_HPO_CONFIGURATION.
     """
     target.mkdir(parents=True, exist_ok=True)
     if (source / MANIFEST).exists():  # an export of ours; Neptune-Export writes none

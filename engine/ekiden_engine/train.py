@@ -90,13 +90,20 @@ def run(root: MlRoot) -> None:
     started_at = datetime.now(UTC)
     spec = read_spec(root.channel("spec"))
     processed = root.channel("processed")
-    training = plan_training(spec, root.hyperparameters(), processed)
+    given = root.hyperparameters()
+    if unused := [name for name in spec.model.hyperparameters if name not in given]:
+        # A job of a run is given them all: here someone runs the command by hand.
+        log(
+            "note: hyperparameters are read from input/config/hyperparameters.json; of the spec's own these are not "
+            f"there, and so not in force: {', '.join(unused)[:200]}"
+        )
+    training = plan_training(spec, given, processed)
     graph = EncodedGraph.load(processed)
     if not graph.targets:
         raise BadData("NO_TARGET", "graph.json of the processed data names no target to train for")
     features = FeatureBook.load(processed / FEATURES_FILE)
     with StopRequest() as stop:
-        key = fingerprint(spec.model.model_dump(mode="json"), root.hyperparameters(), processed)
+        key = fingerprint(spec.model.model_dump(mode="json"), given, processed)
         checkpoints = open_checkpoints(root.checkpoints, key, lambda: stop.requested)
         trained = [
             _train(training, graph, target, stop, checkpoints.within(f"target-{position}"))

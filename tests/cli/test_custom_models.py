@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from typer.testing import Result
 
+from ekiden.contracts.hpo import HPO_FILE
 from ekiden_cli.generate import generate
 from ekiden_cli.scripts import MAX_FILES
 from tests.cli.conftest import BUCKET, ROOT
@@ -18,6 +19,7 @@ from tests.cli.fake_api import FakeApi
 
 Ekiden = Callable[..., Result]
 EXAMPLE = ROOT / "examples" / "custom-model"
+SEARCH = "  search: {jobs: 6}\n"
 
 
 @pytest.fixture
@@ -99,6 +101,43 @@ def test_a_folder_that_cannot_be_meant_is_refused(ekiden: Ekiden, custom: Path) 
     assert "model.source  '.' holds 1,003 files, more than 1,000" in done.stderr
 
 
+def faults(ekiden: Ekiden, spec: Path) -> list[tuple[str, str]]:
+    found = json.loads(ekiden("validate", spec, "--json").stdout)["faults"]
+    return [(fault["path"], fault["message"]) for fault in found]
+
+
+def test_a_search_without_its_configuration_is_refused(ekiden: Ekiden, custom: Path) -> None:
+    (custom.parent / HPO_FILE).unlink()
+    assert faults(ekiden, custom) == [
+        ("model.search", f"of a custom model needs {HPO_FILE} in '.': it says what is varied (docs/hpo.md)")
+    ]
+    changed(custom, SEARCH, "  search: {jobs: 1}\n")
+    assert faults(ekiden, custom) == [], "one job is no search"
+
+
+def test_a_configuration_that_cannot_be_used_is_refused_with_all_its_faults(ekiden: Ekiden, custom: Path) -> None:
+    # GIVEN a configuration of which nothing but the model is there, and no search
+    changed(custom, SEARCH, "")
+    (custom.parent / HPO_FILE).write_text('{"models": [{"model": "custom"}]}')
+    found = faults(ekiden, custom)
+    assert {path for path, _ in found} == {"model.source"}
+    assert (found[0][1]).startswith(f"{HPO_FILE}: models[0].")
+    assert "models[0].1-tier-param: must be a list of hyper-parameters" in " ".join(message for _, message in found)
+    # THEN one of another model, and one that varies nothing, are refused where it is
+    lists: dict[str, Any] = {name: [] for name in ("1-tier-param", "2-tier-param", "3-tier-param", "fixed-param")}
+    entry = {"model": "transe", "task_type": "edge_regression", "eval_metric": {"metric": "mse"}, **lists}
+    (custom.parent / HPO_FILE).write_text(json.dumps({"models": [entry]}))
+    assert faults(ekiden, custom) == []
+    changed(custom, "  name: custom\n", "  name: custom\n  search: {jobs: 4}\n")
+    (wrong, said), nothing = faults(ekiden, custom)
+    assert wrong == "model.source"
+    assert "models[0].model: transe cannot do edge_regression" in said
+    assert nothing == (
+        "model.search.jobs",
+        f"no tier of {HPO_FILE} that 4 jobs search has a hyper-parameter to vary",
+    )
+
+
 def test_faults_of_the_graph_and_of_the_scripts_are_told_at_once(ekiden: Ekiden, custom: Path) -> None:
     changed(custom, "property: rating", "property: ratings")
     (custom.parent / "training.py").unlink()
@@ -118,6 +157,9 @@ def test_scripts_in_s3_are_said_not_to_have_been_looked_at(ekiden: Ekiden, custo
 
     assert done.exit_code == 0, done.stderr
     assert "note  the scripts in S3 were not looked at" in done.stderr
+    assert f"and the data processing if {HPO_FILE} is" in done.stderr
+    changed(custom, SEARCH, "")
+    assert HPO_FILE not in ekiden("validate", custom).stderr
 
 
 @pytest.mark.enable_socket

@@ -134,7 +134,7 @@ def test_a_scripts_own_objective_needs_a_definition_with_a_group() -> None:
 @pytest.mark.parametrize("name", HPO_NAMES)
 def test_both_spellings_of_the_file_name_are_read(tmp_path: Path, name: str) -> None:
     assert read_hpo(tmp_path) is None
-    (tmp_path / name).write_text(json.dumps(make_configuration([make_param()])))
+    (tmp_path / name).write_text(json.dumps(make_configuration([make_param(range=[0.1, 1])])))
     found = read_hpo(tmp_path)
     assert found is not None
     assert found.source == name
@@ -149,10 +149,46 @@ def test_a_file_that_cannot_be_used_ends_the_job_as_bad_data(tmp_path: Path) -> 
         load_hpo(b" " * ((1 << 20) + 1))
 
 
+def test_what_a_model_does_not_have_is_a_fault_of_the_file_told_with_all_others(tmp_path: Path) -> None:
+    # GIVEN names, values and kinds that rgcn does not have, beside a fault of form
+    tiers: list[list[dict[str, Any]]] = [
+        [make_param("num-hiden"), make_param("lr", range=[0.0, 2], default="0.1")],
+        [make_param("num-layer", range=[1, 3.5], default="many"), make_param("dropout", range=[0, "most"])],
+        [{"param": "loss", "type": "str", "options": ["bpr", "hinge"], "default": "bpr"}],
+        [{"param": "fanout", "type": "int", "default": [10, 15]}],
+    ]
+    (tmp_path / HPO_NAMES[0]).write_text(json.dumps(make_configuration(*tiers)))
+    # WHEN it is read
+    with pytest.raises(BadData) as caught:
+        read_hpo(tmp_path)
+    # THEN each is named with its path in the file
+    assert caught.value.code == "BAD_HPO_CONFIGURATION"
+    said = caught.value.message
+    assert "models[0].1-tier-param[0].param: rgcn has no such hyperparameter; did you mean num-hidden?" in said
+    for path in (
+        "1-tier-param[1].range[0]: must be a number from 1e-06 to 1",
+        "1-tier-param[1].range[1]: must be",
+        "2-tier-param[0].type: num-layer takes whole numbers: write int",
+        "2-tier-param[0].range[1]: must be a whole number",
+        "2-tier-param[0].default: must be a number; found 'many'",
+        "2-tier-param[1].range[1]: must be a number; found 'most'",
+        "3-tier-param[0].options[1]: must be one of cross-entropy, bpr, contrastive, not 'hinge'",
+        "fixed-param[0].default: must be a whole number from 0 to 100000, or auto, not '[10, 15]'",
+    ):
+        assert f"models[0].{path}" in said
+    assert "more" not in said
+    assert said.count("models[0].") == 9
+
+
+def test_a_custom_models_names_are_its_own() -> None:
+    document = make_configuration([make_param("depth")], model="custom")
+    assert load_hpo(json.dumps(document)).tiers[0][0].name == "depth"
+
+
 @pytest.mark.parametrize("model", sorted(HYPERPARAMETERS))
 def test_the_configuration_that_is_written_for_a_model_is_read_back_and_its_defaults_are_accepted(model: str) -> None:
     task = sorted(MODEL_TASKS[model])[0]
-    space = parse_hpo(hpo_document(model, {}, task))
+    space = load_hpo(json.dumps(hpo_document(model, {}, task)))
     table = HYPERPARAMETERS[model]
     assert space.tuned(2), f"tier 1 of {model} has nothing to search"
     assert {p.name for group in (*space.tiers, space.fixed) for p in group} == set(table)
@@ -197,6 +233,11 @@ def test_what_the_spec_sets_is_a_default_and_fixed_once_a_search_is_asked_for() 
 def test_the_metric_follows_the_task_as_in_neptune_ml(task: Task, options: Any, words: tuple[str, str]) -> None:
     (model,) = hpo_document("rgcn", {}, task, **options)["models"]
     assert (model["task_type"], model["eval_metric"]["metric"]) == words
+
+
+def test_there_is_a_template_though_only_one_model_fits(tmp_path: Path) -> None:
+    write_hpo(tmp_path, "custom", {"depth": 3}, [Task.NODE_REGRESSION])
+    assert [path.name for path in (tmp_path / "hpo-configuration-templates").iterdir()] == ["rgcn.json"]
 
 
 def test_templates_lie_beside_the_file_for_every_model_that_fits(tmp_path: Path) -> None:

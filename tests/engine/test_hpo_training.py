@@ -62,7 +62,8 @@ def test_a_training_job_of_a_tuning_job_trains_once_with_what_it_was_given_and_s
     tmp_path: Path,
 ) -> None:
     graph, spec = make_ratings(), make_spec(search={"jobs": 30, "where": "tuning-job"})
-    training = plan_training(spec, {**QUICK, "_tuning_objective_metric": "objective"}, put(tmp_path, [make_param()]))
+    processed = put(tmp_path, [make_param(range=[0.1, 1])])
+    training = plan_training(spec, {**QUICK, "_tuning_objective_metric": "objective"}, processed)
     fit = training.fit(graph, graph.targets[0], Listener())
     assert fit.trials == ()
     line = training.objective_line(fit, graph, graph.targets[0])
@@ -75,6 +76,18 @@ def test_a_training_job_of_a_tuning_job_trains_once_with_what_it_was_given_and_s
 def test_a_search_without_its_configuration_says_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(BadData, match="run the stage process again"):
         plan_training(make_spec(search={"jobs": 5}), {}, tmp_path)
+
+
+def test_a_configuration_whose_model_cannot_do_the_targets_is_at_fault_itself(tmp_path: Path) -> None:
+    spec = make_spec(search={"jobs": 5})
+    for model, said in (
+        ("transe", "transe cannot do edge_regression; use one of rgcn, "),
+        ("gat", "'gat' is none of "),
+    ):
+        (tmp_path / HPO_FILE).write_text(json.dumps(make_configuration(model=model)))
+        with pytest.raises(BadData, match=re.escape(f"models[0].model: {said}")) as caught:
+            plan_training(spec, {}, tmp_path)
+        assert caught.value.code == "BAD_HPO_CONFIGURATION"
 
 
 def written(folder: Path, spec: PipelineSpec, graph: EncodedGraph, source: Path | None = None) -> dict[str, Any]:
@@ -112,3 +125,13 @@ def test_a_custom_models_own_configuration_is_taken_as_it_is_and_checked(tmp_pat
     (source / HPO_FILE).write_text('{"models": []}')
     with pytest.raises(BadData, match="exactly one model"):
         write_configuration(tmp_path, spec, make_ratings(), source)
+
+
+def test_a_search_of_a_custom_model_needs_its_configuration_before_any_training_is_paid_for(tmp_path: Path) -> None:
+    (source := tmp_path / "source").mkdir()
+    spec = make_spec(name="custom", source="s3://bucket/scripts/", search={"jobs": 4})
+    with pytest.raises(BadData, match=f"model.source has no {HPO_FILE}") as caught:
+        write_configuration(tmp_path, spec, make_ratings(), source)
+    assert caught.value.code == "NO_HPO_CONFIGURATION"
+    once = make_spec(name="custom", source="s3://bucket/scripts/", search={"jobs": 1})
+    assert written(tmp_path, once, make_ratings(), source)["model"] == "custom"

@@ -21,15 +21,18 @@ def make_graph(kind: str) -> EncodedGraph:
 
 @pytest.mark.parametrize("kind", ["number", "classes", "labels"])
 @pytest.mark.parametrize("after", [2, 7])
-def test_an_interrupted_training_ends_with_the_model_of_one_that_was_not(tmp_path: Path, kind: str, after: int) -> None:
+@pytest.mark.parametrize("more", [{}, {"fanout": "4", "dropout": "0.2"}])
+def test_an_interrupted_training_ends_with_the_model_of_one_that_was_not(
+    tmp_path: Path, kind: str, after: int, more: dict[str, str]
+) -> None:
     # GIVEN a training, and the same one that is stopped within the first or the third pass
-    graph = make_graph(kind)
-    whole = fit_first(graph, "rgcn", HYPERPARAMETERS, Interruption(tmp_path / "other"))
-    stopped = fit_first(graph, "rgcn", HYPERPARAMETERS, Interruption(tmp_path / "kept", after))
+    graph, given = make_graph(kind), {**HYPERPARAMETERS, **more}
+    whole = fit_first(graph, "rgcn", given, Interruption(tmp_path / "other"))
+    stopped = fit_first(graph, "rgcn", given, Interruption(tmp_path / "kept", after))
     assert stopped.stopped
     # WHEN it is started again
     again = Interruption(tmp_path / "kept")
-    resumed = fit_first(graph, "rgcn", HYPERPARAMETERS, again)
+    resumed = fit_first(graph, "rgcn", given, again)
     # THEN epochs that were done are told again, not trained again, and the model is the same to the last bit
     assert again.told_again == after
     assert again.resumed

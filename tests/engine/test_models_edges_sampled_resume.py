@@ -1,4 +1,4 @@
-"""Trainings on samples of neighbours that are interrupted, and go on where they were."""
+"""Trainings on samples of neighbours that are broken off within an epoch, or go on in another way than they began."""
 
 from __future__ import annotations
 
@@ -7,44 +7,19 @@ from pathlib import Path
 import pytest
 
 from ekiden_engine import checkpoints
-from ekiden_engine.graph import EncodedGraph
 from ekiden_engine.models import passes
 from tests.engine.checkpoint_factories import Interruption, fit_first, saved_bytes
-from tests.engine.factories import make_encoded_graph
-from tests.engine.test_models_edges import make_tastes
+from tests.engine.test_models_edges_resume import make_graph
 
-HYPERPARAMETERS = {
+ONE = {
     "num-hidden": "4",
-    "num-epochs": "3",
-    "seeds": "2",
-    "regularization-coef": "auto",
+    "num-epochs": "8",
+    "seeds": "1",
+    "regularization-coef": "1",
+    "enable-early-stop": "false",
     "fanout": "4",
     "dropout": "0.2",
 }
-ONE = {**HYPERPARAMETERS, "num-epochs": "8", "seeds": "1", "regularization-coef": "1", "enable-early-stop": "false"}
-
-
-def make_graph(kind: str) -> EncodedGraph:
-    return make_encoded_graph() if kind == "number" else make_tastes(edges=600, several=kind == "labels")
-
-
-@pytest.mark.parametrize("kind", ["number", "classes", "labels"])
-@pytest.mark.parametrize("after", [2, 4])
-def test_an_interrupted_training_ends_with_the_model_of_one_that_was_not(tmp_path: Path, kind: str, after: int) -> None:
-    # GIVEN a training, and the same one that is stopped within the first or the second pass
-    graph = make_graph(kind)
-    whole = fit_first(graph, "rgcn", HYPERPARAMETERS, Interruption(tmp_path / "other"))
-    stopped = fit_first(graph, "rgcn", HYPERPARAMETERS, Interruption(tmp_path / "kept", after))
-    assert stopped.stopped
-    # WHEN it is started again
-    again = Interruption(tmp_path / "kept")
-    resumed = fit_first(graph, "rgcn", HYPERPARAMETERS, again)
-    # THEN epochs that were done are told again, not trained again, and the model is the same to the last bit
-    assert again.told_again == after
-    assert again.resumed
-    assert saved_bytes(resumed, tmp_path / "a") == saved_bytes(whole, tmp_path / "b")
-    assert [curve.best_valid for curve in resumed.curves] == [curve.best_valid for curve in whole.curves]
-    assert len(again.epochs) + again.told_again == sum(len(curve.points) for curve in whole.curves)
 
 
 @pytest.mark.parametrize("kind", ["number", "classes"])

@@ -13,12 +13,15 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from ekiden.contracts.hyperparameters import FM_WARM_UP
 from ekiden.contracts.tasks import Task
 from ekiden_engine.errors import BadData
 from ekiden_engine.graph import EdgeSet, EncodedGraph, Labels, NodeSet, Split, Target
 from ekiden_engine.models import fm_kernels, make_trainer, predictor_class
 from ekiden_engine.models.base import CurvePoint, Fit, InductiveEdges, NewEdge, NewNode, Step
 from ekiden_engine.models.baselines import BiasBaseline
+from ekiden_engine.models.fm import FactorizationMachine
+from ekiden_engine.models.fm_gibbs import WARM_UP
 from ekiden_engine.models.fm_kernels import compile_kernels
 from ekiden_engine.models.fm_predictor import FmPredictor
 
@@ -345,13 +348,36 @@ def test_hyperparameters_in_force_are_reported_and_bad_ones_refused() -> None:
     assert fit.hyperparameters == {
         "num-hidden": "7",
         "num-epochs": "3",
-        "burn-in": "5",
+        "burn-in": "0",
         "regularization-coef": "2.5",
         "mean-rank": "64",
         "seed": "0",
     }
     with pytest.raises(BadData, match="burn-in"):
         make_trainer("fm", Task.EDGE_REGRESSION, {"burn-in": "-1"})
+
+
+@pytest.mark.parametrize(
+    "given", [{"num-epochs": "5", "burn-in": "300"}, {"burn-in": "290"}, {"num-epochs": "10", "burn-in": "0"}]
+)
+def test_a_burn_in_that_leaves_no_draw_is_refused(given: Mapping[str, str]) -> None:
+    with pytest.raises(BadData, match=r"model\.hyperparameters\.burn-in: \d+ after the warm-up of 10") as error:
+        make_trainer("fm", Task.EDGE_REGRESSION, given)
+    assert error.value.code == "BAD_HYPERPARAMETERS"
+
+
+@pytest.mark.parametrize(("epochs", "burn_in"), [("1", "0"), ("12", "1"), ("15", "4"), ("16", "5"), ("300", "5")])
+def test_the_burn_in_leaves_a_draw_whatever_num_epochs_is_given_alone(epochs: str, burn_in: str) -> None:
+    trainer = make_trainer("fm", Task.EDGE_REGRESSION, {"num-epochs": epochs})
+    assert isinstance(trainer, FactorizationMachine)
+    assert str(trainer.settings.burn_in) == burn_in
+
+
+def test_a_chain_that_ends_in_its_warm_up_says_so() -> None:
+    assert WARM_UP == FM_WARM_UP, "the check of hyperparameters counts with the warm-up of the sampler"
+    recorder, graph = Recorder(), make_graph()
+    make_trainer("fm", Task.EDGE_REGRESSION, {"num-epochs": "4"}).fit(graph, graph.targets[0], recorder)
+    assert any("ends within the warm-up of 10 iterations" in note for note in recorder.notes)
 
 
 def make_small(

@@ -11,7 +11,7 @@ import threading
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -146,6 +146,21 @@ def test_bad_hyperparameters_end_the_job_as_bad_data_before_anything_is_trained(
     assert message(root).startswith(f"{code}: ")
     assert says in message(root)
     assert not root.model.exists()
+
+
+def test_what_the_spec_sets_and_the_job_was_not_given_is_said_to_be_not_in_force(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    # GIVEN a job of a run, which has the spec's hyperparameters, and one run by hand, which has others
+    asked: dict[str, Any] = {"model": {"hyperparameters": {"lr": 0.01, "seeds": 2}}}
+    given = make_train_job(tmp_path / "run", hyperparameters={**QUICK, "lr": "0.01", "seeds": "x"}, **asked)
+    by_hand = make_train_job(tmp_path / "hand", hyperparameters={"seeds": "x"}, **asked)
+    # WHEN they begin
+    train(given)
+    assert "not in force" not in capfd.readouterr().out
+    train(by_hand)
+    # THEN the second says what is missing
+    assert "of the spec's own these are not there, and so not in force: lr\n" in capfd.readouterr().out
 
 
 def test_a_tampered_encoded_graph_is_refused(tmp_path: Path) -> None:

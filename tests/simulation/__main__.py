@@ -27,12 +27,13 @@ from tests.simulation.runner import PLAN, Outcome, Tally, Task, dismiss, retell,
 from tests.simulation.weather import WEATHERS
 
 CANCELS = 1_000
+RUNS = 10_000
 
 
 def main() -> int:
     """The exit code: 0 if every invariant held (for ``--teeth``: if every mutant was found)."""
     parser = argparse.ArgumentParser(prog="python -m tests.simulation", description=__doc__)
-    parser.add_argument("--runs", type=int, default=10_000, help="how many runs to simulate")
+    parser.add_argument("--runs", type=int, default=RUNS, help="how many runs to simulate")
     parser.add_argument("--first", type=int, default=0, help="the first seed")
     parser.add_argument("--seed", help="tell one seed as a story: mild/7, harsh/7")
     parser.add_argument("--mutant", choices=MUTANTS, help="with --seed: switch a remedy off")
@@ -82,7 +83,8 @@ def _many(runs: int, first: int, save: bool) -> int:
         taken, cancelling = cancels(CANCELS)
         failing += cancelling
         rows += detection_rows(detect()) + cancel_rows(taken, cancelling)
-    report("simulation", rows, save=save, runs_per_seed=PLAN.runs, first_seed=first)
+    name = "simulation" if runs == RUNS else f"simulation-{runs}"
+    report(name, rows, save=save, runs_per_seed=PLAN.runs, first_seed=first)
     return 1 if failing else 0
 
 

@@ -124,9 +124,14 @@ def test_what_is_advised_passes_and_keeps_the_meaning_of_each_rate(rates: list[f
         ({"version": "1"}, "version", "write 1 without quotes"),
         ({"version": None}, "version", "nothing is not supported; use 1"),
         ({"version": ...}, "version", "required field is missing"),
-        ({"name": "Movie Lens"}, "name", "does not match"),
+        (
+            {"name": "Movie Lens"},
+            "name",
+            "use lower-case letters, digits and single hyphens, such as movie-lens; found 'Movie Lens'",
+        ),
         ({"name": "a-" * 20 + "a"}, "name", "at most 32"),
-        ({"name": "-a"}, "name", "does not match"),
+        ({"name": "-a"}, "name", "such as a; found '-a'"),
+        ({"name": "映画"}, "name", "such as my-graph; found '映画'"),
         ({"engine": "neptune-ml"}, "engine", "use 'sagemaker'"),
         ({"graf": {}}, "graf", "unknown field"),
         ({"graph__source": "/home/me"}, "graph.source", "not an s3:// URI"),
@@ -149,7 +154,7 @@ def test_what_is_advised_passes_and_keeps_the_meaning_of_each_rate(rates: list[f
             "is not supported; use one of 'classification', 'regression' or 'link_prediction'",
         ),
         ({"targets__0__property": ""}, "targets[0].property", "at least 1"),
-        ({"targets__0__property": "a\nb"}, "targets[0].property", "does not match"),
+        ({"targets__0__property": "a\nb"}, "targets[0].property", "no tabs, line breaks or other control characters"),
         ({"targets__0__split_rate": ["a", 0.1, 0.1]}, "targets[0].split_rate[0]", "number"),
         (
             {"targets__0__split_rate": [0.9, 0.1]},
@@ -170,8 +175,12 @@ def test_what_is_advised_passes_and_keeps_the_meaning_of_each_rate(rates: list[f
         ({"limits__stage_hours": 0}, "limits.stage_hours", "greater than 0"),
         ({"limits__stage_hours": float("nan")}, "limits.stage_hours", "finite"),
         ({"deploy__instance_count": 11}, "deploy.instance_count", "less than or equal to 10"),
-        ({"deploy__instance_type": "m5.large"}, "deploy.instance_type", "does not match"),
-        ({"deploy__endpoint": "my_endpoint"}, "deploy.endpoint", "does not match"),
+        ({"deploy__instance_type": "m5.large"}, "deploy.instance_type", "such as ml.m5.xlarge; found 'm5.large'"),
+        (
+            {"deploy__endpoint": "My_Endpoint"},
+            "deploy.endpoint",
+            "single hyphens, 63 characters at most, such as my-endpoint",
+        ),
         ({"model__name": "gpt"}, "model.name", "use one of 'rgcn', 'mf', 'fm', 'transe', 'distmult', 'complex'"),
         ({"model__hyperparameters__lr": [1]}, "model.hyperparameters.lr", "found a list"),
         (
@@ -180,6 +189,11 @@ def test_what_is_advised_passes_and_keeps_the_meaning_of_each_rate(rates: list[f
             "must be a number from 1e-06 to 1, or auto, not 'inf'",
         ),
         ({"model__hyperparameters__lr": None}, "model.hyperparameters.lr", "found nothing"),
+        (
+            {"model": {"name": "fm", "hyperparameters": {"num-epochs": 5, "burn-in": 300}}},
+            "model.hyperparameters.burn-in",
+            "leaves no draw of num-epochs 5: give num-epochs above 310, or a smaller burn-in",
+        ),
         ({"model__hyperparameters__lr": "x" * 2501}, "model.hyperparameters.lr", "must be a number"),
     ],
 )
@@ -211,8 +225,8 @@ def test_each_rule_names_the_place_and_what_is_wrong(changes: dict[str, Any], pa
         ),
         ({"type": "datetime", "datetime_parts": ["minute"]}, "features[0].datetime_parts[0]", "use one of 'year'"),
         ({"type": "datetime", "datetime_parts": []}, "features[0].datetime_parts", "at least 1"),
-        ({"type": "text_bert"}, "features[0]", "use one of 'auto', 'numerical', 'category', 'bucket_numerical'"),
-        ({}, "features[0]", "required field 'type' is missing"),
+        ({"type": "text_bert"}, "features[0].type", "use one of 'auto', 'numerical', 'category', 'bucket_numerical'"),
+        ({}, "features[0].type", "required field is missing"),
         ({"type": "numerical", "node": ...}, "features[0]", "give node, the label of the nodes"),
         (
             {"type": "numerical", "edge": ["user", "knows", "user"]},
@@ -232,6 +246,37 @@ def test_a_property_is_described_once() -> None:
     age = {"node": "user", "property": "age", "type": "numerical"}
     found = faults(features=[age, {**age, "node": "movie"}, {**age, "type": "category"}])
     assert found == {"features[2]": "describes the same property as features[0]; remove one of them"}
+
+
+def test_faults_of_all_kinds_are_told_at_once() -> None:
+    # GIVEN targets and features of wrong form, repeated ones, and a model that cannot do what is asked for
+    rating = {"edge": ["user", "rated", "movie"], "property": "rating", "type": "regression"}
+    age = {"node": "user", "property": "age", "type": "numerical"}
+    wrong = document(
+        name="A b",
+        targets=[rating, {"node": "user"}, rating, {"node": "user", "property": "kind", "type": "classification"}],
+        features=[age, {**age, "type": "number"}, age, {"node": "user", "property": "kind", "type": "category"}],
+        model={"name": "mf", "hyperparameters": {"lr": 7}, "search": {"jobs": 0}},
+    )
+    with pytest.raises(SpecError) as error:
+        parse_spec(wrong)
+    # THEN each is named with its own number, and nothing is said twice
+    assert sorted(fault.path for fault in error.value.faults) == [
+        "features[1].type",
+        "features[2]",
+        "features[3]",
+        "model.hyperparameters.lr",
+        "model.name",
+        "model.search.jobs",
+        "name",
+        "targets[1].type",
+        "targets[2]",
+    ]
+
+
+def test_wrong_targets_do_not_count_as_none() -> None:
+    found = faults(targets=[{"edge": ["user", "rated"], "property": "rating", "type": "regression"}], model__name="fm")
+    assert list(found) == ["targets[0].edge"], "a spec without targets would ask for links, which fm cannot do"
 
 
 def test_a_model_is_not_told_the_answer() -> None:
@@ -306,7 +351,7 @@ def test_models_that_the_page_calls_alike_are_alike() -> None:
 
 def test_every_fault_is_told_at_once() -> None:
     found = faults(version=3, name="X", targets__0__type="what", features=[{"type": "nothing"}])
-    assert set(found) == {"version", "name", "targets[0].type", "features[0]"}
+    assert set(found) == {"version", "name", "targets[0].type", "features[0].type"}
 
 
 @pytest.mark.parametrize("wrong", [None, [], "text", 7])

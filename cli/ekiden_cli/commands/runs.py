@@ -21,10 +21,10 @@ STAGES = ("export", "process", "train", "deploy")
 
 @command
 def validate(spec: SpecPath, json_output: Json = False) -> None:
-    """Check a spec: every fault with its path, before anything costs money.
+    """Check a spec: faults with their paths, before anything costs money.
 
     If graph.source is a local folder, its labels, properties and the ends of its edges are checked against the spec
-    too; of a custom model in a local folder, that both scripts are there. Exit code 2 if there is a fault.
+    too; of a custom model in a local folder, its scripts and what a search needs. Exit code 2 if there is a fault.
 
     Examples:
 
@@ -58,7 +58,10 @@ def validate(spec: SpecPath, json_output: Json = False) -> None:
     if found.folder is None:
         note("note  the graph in S3 was not looked at: the export of the run checks labels, properties and values")
     if found.spec.model.source is not None and found.scripts is None:
-        note("note  the scripts in S3 were not looked at: the training job says so if one is missing")
+        searched = (
+            ", and the data processing if model-hpo-configuration.json is" if found.spec.model.searches_in else ""
+        )
+        note(f"note  the scripts in S3 were not looked at: the training job says so if one is missing{searched}")
 
 
 @command

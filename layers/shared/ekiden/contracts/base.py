@@ -3,19 +3,36 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, get_args, get_origin
+from typing import Annotated, Any, Final, Literal, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
 
 MAX_ECHO = 80
 """Characters of untrusted input that an error message may repeat."""
 
-Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9](-?[a-z0-9])*$", max_length=32)]
-RequestId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.:-]{0,127}$")]
+_NAME: Final = r"^[a-z0-9](-?[a-z0-9])*$"
+_REQUEST_ID: Final = r"^[A-Za-z0-9][A-Za-z0-9_.:-]{0,127}$"
+_LABEL: Final = r"^[^\x00-\x1f\x7f]+$"
+ENDPOINT: Final = r"^[a-zA-Z0-9](-*[a-zA-Z0-9]){0,62}$"
+INSTANCE: Final = r"^ml\.[a-z0-9-]+\.[a-z0-9]+$"
+
+Name = Annotated[str, StringConstraints(pattern=_NAME, max_length=32)]
+RequestId = Annotated[str, StringConstraints(pattern=_REQUEST_ID)]
 """It stands in object keys: it begins with a letter or digit, so that it is never ``.`` or ``..``."""
-Label = Annotated[str, StringConstraints(min_length=1, max_length=256, pattern=r"^[^\x00-\x1f\x7f]+$")]
+Label = Annotated[str, StringConstraints(min_length=1, max_length=256, pattern=_LABEL)]
+
+_HYPHENATED: Final = "letters, digits and single hyphens"
+_PATTERNS: Final[Mapping[str, str]] = {
+    _NAME: f"use lower-case {_HYPHENATED}, such as {{example}}",
+    ENDPOINT: f"use {_HYPHENATED}, 63 characters at most, such as {{example}}",
+    _REQUEST_ID: "use letters, digits and _ . : - after a letter or digit, 128 characters at most",
+    _LABEL: "use no tabs, line breaks or other control characters",
+    INSTANCE: "use the name of a SageMaker instance type, such as ml.m5.xlarge",
+}
+"""What a text that does not match should be like; ``{example}`` is made of the text that was found."""
 
 
 class Strict(BaseModel):
@@ -93,6 +110,8 @@ def _faults(detail: dict[str, Any], model: type[BaseModel] | None) -> tuple[Faul
     if isinstance(reason, DocumentError):  # a rule across fields, which knows the paths it is about
         return reason.faults
     location = tuple(step for i, step in enumerate(detail["loc"]) if not _is_union_tag(detail["loc"], i))
+    if detail["type"] in {"union_tag_invalid", "union_tag_not_found"}:
+        location += (str(detail["ctx"]["discriminator"]).strip("'"),)
     if detail["type"] == "extra_forbidden":
         known = _fields_at(model, detail["loc"][:-1]) if model else []
         return (Fault(path_of(location), _unknown_field(str(detail["loc"][-1]), known)),)
@@ -115,12 +134,10 @@ _WANTED = {
 def _message(detail: dict[str, Any]) -> str:
     context, kind, found = detail.get("ctx", {}), detail["type"], detail["input"]
     wanted, _, what = kind.partition("_")
-    if kind == "missing":
+    if kind in {"missing", "union_tag_not_found"}:
         return "required field is missing"
-    if kind == "union_tag_not_found":
-        return f"required field {context.get('discriminator', 'type')} is missing"
     if kind == "string_pattern_mismatch":
-        return f"{shorten(found)} does not match {context.get('pattern', 'the pattern')}"
+        return _mismatch(str(found), str(context.get("pattern", "the pattern")))
     if kind == "value_error":
         return str(context.get("error", detail["msg"]))
     if kind in {"union_tag_invalid", "literal_error", "enum"}:
@@ -134,6 +151,13 @@ def _message(detail: dict[str, Any]) -> str:
         return f"takes {bound} {limit} of them; found {context.get('actual_length')}"
     plain = str(detail["msg"]).replace("Input should be", "must be").replace("String should have", "must have")
     return f"{plain} (found {shorten(found)})"
+
+
+def _mismatch(found: str, pattern: str) -> str:
+    if pattern not in _PATTERNS:
+        return f"{shorten(found)} does not match {pattern}"
+    example = re.sub(r"[^a-z0-9]+", "-", found[:MAX_ECHO].lower()).strip("-")[:32].rstrip("-") or "my-graph"
+    return f"{_PATTERNS[pattern].format(example=example)}; found {shorten(found)}"
 
 
 def _not_supported(found: object, expected: str) -> str:

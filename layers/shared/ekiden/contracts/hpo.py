@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from ekiden.contracts.base import DocumentError, Fault, kind_of, shorten
 from ekiden.contracts.hpo_metric import EvalMetric, read_metric
+from ekiden.contracts.hpo_names import name_faults
 
 HPO_FILE: Final = "model-hpo-configuration.json"
 """The name we write; Neptune ML's own files and tools have it in lower case, its user guide has not."""
@@ -103,7 +104,7 @@ class HpoModel:
 
 
 def load_hpo(text: str | bytes, source: str = HPO_FILE) -> HpoModel:
-    """The configuration from JSON text.
+    """The configuration from JSON text, held against what its model has.
 
     Raises:
         DocumentError: every fault with its path, such as ``models[0].1-tier-param[2].range[1]``.
@@ -114,11 +115,21 @@ def load_hpo(text: str | bytes, source: str = HPO_FILE) -> HpoModel:
         document = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise DocumentError([Fault("", f"{source} is not JSON: {str(error)[:100]}")]) from None
-    return parse_hpo(document, source)
+    faults: tuple[Fault, ...] = ()
+    try:
+        model = parse_hpo(document, source)
+    except DocumentError as error:
+        faults = error.faults
+        if any(fault.path in {"models", "models[0]"} for fault in faults):
+            raise
+    said = {fault.path for fault in faults}
+    if faults := (*faults, *(f for f in name_faults(document, (*TIERS, FIXED)) if f.path not in said)):
+        raise DocumentError(faults)
+    return model
 
 
 def parse_hpo(document: Any, source: str = HPO_FILE) -> HpoModel:
-    """The configuration from plain data. Raises as ``load_hpo``."""
+    """The configuration from plain data, its form alone. Raises as ``load_hpo``."""
     models = document.get("models") if isinstance(document, dict) else None
     if not isinstance(models, list):
         raise DocumentError([Fault("models", f"must be a list of one model; found {kind_of(models)}")])
@@ -290,9 +301,3 @@ def _number(value: Any, path: str, faults: list[Fault]) -> float | None:
 
 def _found(value: Any) -> str:
     return shorten(value) if isinstance(value, str | int | float) else kind_of(value)
-
-
-def params_of(model: HpoModel) -> Iterator[HpoParam]:
-    """Every hyper-parameter of the configuration, tier by tier."""
-    for group in (*model.tiers, model.fixed):
-        yield from group

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from ekiden.contracts.base import Fault, path_of, shorten
+from ekiden.contracts.base import MAX_ECHO, Fault, path_of, shorten
 
 Value = bool | int | float | str | None
 """A hyperparameter as the engine uses it; None is ``auto``."""
@@ -93,8 +93,8 @@ RGCN: Final = (
     Hyperparameter(
         "num-epochs",
         None,
-        "Most passes over the training rows; early stopping usually ends it; auto: 60 for edges, 300 for nodes, 15 or "
-        "more for links",
+        "Most passes over the training rows; early stopping usually ends it; auto: 60 for edges, 300 for nodes (fewer "
+        "with a fanout, where a pass has many steps), for links 15 or more (30 with a fanout)",
         1,
         10_000,
         int,
@@ -121,8 +121,9 @@ RGCN: Final = (
     Hyperparameter(
         "batch-size",
         None,
-        "Training edges per step, questions (node and relation) per step for links; auto: a sixteenth of the edges, "
-        "64 at least, with a fanout 8,192 at most; a 64th of the questions, 512 at least",
+        "Training edges per step, questions (node and relation) per step for links, with a fanout training nodes per "
+        "step; auto: a sixteenth of the edges, 64 at least, with a fanout 8,192 at most; a 64th of the questions, 512 at "
+        "least, with a fanout 2,048 at most; 16 to 1,024 nodes",
         1,
         100_000_000,
         int,
@@ -131,8 +132,8 @@ RGCN: Final = (
     Hyperparameter(
         "fanout",
         None,
-        "Neighbours sampled per node, relation and step; 0: all of them; auto: 0 if training on all fits into memory, "
-        "else 32; numbers on edges only",
+        "Neighbours sampled per node, relation and step (a propagation of nodes: that many random walks, 32 at least); "
+        "0: all of them; auto: 0 if training on all fits into memory, else 32",
         0,
         100_000,
         int,
@@ -243,7 +244,15 @@ FM: Final = (
         int,
     ),
     Hyperparameter("num-epochs", 300, "Iterations of the Gibbs sampler, warm-up and burn-in included", 1, 10_000, int),
-    Hyperparameter("burn-in", 5, "Draws to drop after the warm-up of 10 iterations", 0, 10_000, int),
+    Hyperparameter(
+        "burn-in",
+        None,
+        "Draws to drop after the warm-up of 10 iterations; auto: 5, fewer where num-epochs leaves fewer",
+        0,
+        10_000,
+        int,
+        auto=True,
+    ),
     Hyperparameter(
         "regularization-coef", 1.0, "Multiplies the precisions that the priors of the vectors expect", 1e-3, 1_000
     ),
@@ -252,6 +261,10 @@ FM: Final = (
     ),
     Hyperparameter("seed", 0, "Seed of the split and of the draws; the same seed, the same model", 0, 2**31 - 1, int),
 )
+
+
+FM_WARM_UP: Final = 10
+"""Iterations of ``fm`` that its burn-in comes after."""
 
 
 def _kge(regularization: float) -> tuple[Hyperparameter, ...]:
@@ -350,17 +363,35 @@ def hyperparameter_faults(model: str, given: Mapping[str, bool | int | float | s
             continue
         path = path_of(("model", "hyperparameters", name))
         if name not in table:
-            faults.append(Fault(path, _unknown(name, model, table)))
+            faults.append(Fault(path, unknown_name(name, model)))
             continue
         try:
             table[name].parse(as_text(value))
         except ValueError as error:
             faults.append(Fault(path, str(error)))
+    if model == "fm" and not faults:
+        faults += _nothing_left_to_draw(given)
     return tuple(faults)
 
 
-def _unknown(name: str, model: str, table: Mapping[str, Hyperparameter]) -> str:
-    wanted = name.lower().replace("_", "-")
-    near = difflib.get_close_matches(wanted, table, n=1)
+def _nothing_left_to_draw(given: Mapping[str, bool | int | float | str]) -> Iterator[Fault]:
+    """A burn-in of ``fm`` that drops every draw: the model would be the last one alone."""
+    table = HYPERPARAMETERS["fm"]
+    epochs, burn_in = (
+        table[name].parse(as_text(given[name])) if name in given else table[name].default
+        for name in ("num-epochs", "burn-in")
+    )
+    if isinstance(burn_in, int) and isinstance(epochs, int) and FM_WARM_UP + burn_in >= epochs:
+        message = (
+            f"{burn_in} after the warm-up of {FM_WARM_UP} iterations leaves no draw of num-epochs {epochs}: "
+            f"give num-epochs above {FM_WARM_UP + burn_in}, or a smaller burn-in"
+        )
+        yield Fault(path_of(("model", "hyperparameters", "burn-in")), message)
+
+
+def unknown_name(name: str, model: str) -> str:
+    """What to say of a hyperparameter that the model does not have: the one that is meant, or all there are."""
+    table = HYPERPARAMETERS[model]
+    near = difflib.get_close_matches(name[:MAX_ECHO].lower().replace("_", "-"), table, n=1)
     hint = f"did you mean {near[0]}?" if near else f"it has {', '.join(sorted(table))}"
     return f"{model} has no such hyperparameter; {hint}"

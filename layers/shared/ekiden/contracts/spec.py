@@ -20,16 +20,16 @@ from pydantic import (
     model_validator,
 )
 
-from ekiden.contracts.base import DocumentError, Fault, Name, Strict, faults_of, kind_of
+from ekiden.contracts.base import ENDPOINT, DocumentError, Fault, Name, Strict, faults_of, kind_of
 from ekiden.contracts.hyperparameters import hyperparameter_faults
 from ekiden.contracts.s3uri import S3Uri
 from ekiden.contracts.spec_features import ON_EDGES
 from ekiden.contracts.spec_features import Feature as Feature
 from ekiden.contracts.spec_model import ALLOW_LOCAL_SOURCE as ALLOW_LOCAL_SOURCE
 from ekiden.contracts.spec_model import InstanceType, Model
+from ekiden.contracts.spec_parts import ITS_OWN_ANSWER, SpecParts, parts_of, rule_faults
 from ekiden.contracts.spec_targets import EVERY_LINK, Target
 from ekiden.contracts.spec_targets import EdgeType as EdgeType
-from ekiden.contracts.tasks import MODEL_TASKS
 
 SpecError = DocumentError
 """A spec that cannot run; ``faults`` names every place and what to do."""
@@ -53,7 +53,7 @@ class Graph(Strict):
 class Deploy(Strict):
     """Where the model answers. An existing endpoint of that name is updated without an outage."""
 
-    endpoint: Annotated[str, Field(pattern=r"^[a-zA-Z0-9](-*[a-zA-Z0-9]){0,62}$")] | None = None
+    endpoint: Annotated[str, Field(pattern=ENDPOINT)] | None = None
     instance_type: InstanceType = "ml.m5.large"
     instance_count: Annotated[int, Field(ge=1, le=10)] = 1
 
@@ -91,7 +91,6 @@ class Limits(Strict):
 
 MAX_TARGETS = 8
 """Targets of one spec: each is a model of its own in the training job."""
-ITS_OWN_ANSWER = "is the target's own property: the model would be told the answer; remove it"
 
 
 class PipelineSpec(Strict):
@@ -112,19 +111,16 @@ class PipelineSpec(Strict):
 
     @model_validator(mode="after")
     def _does_not_repeat(self) -> Self:
-        faults = [*_repeated_targets(self.targets), *_impossible_targets(self)]
-        seen: dict[tuple[object, str], int] = {}
-        for index, feature in enumerate(self.features):
-            path = f"features[{index}]"
-            key = (feature.node or feature.edge, feature.property)
-            if key in seen:
-                faults.append(Fault(path, f"describes the same property as features[{seen[key]}]; remove one of them"))
-            if any(feature.node and key == (target.node, target.property) for target in self.targets):
-                faults.append(Fault(path, ITS_OWN_ANSWER))
-            seen.setdefault(key, index)
+        faults = rule_faults(self.parts)
         if faults:
             raise DocumentError(faults)
         return self
+
+    @property
+    def parts(self) -> SpecParts:
+        """Its targets, features and model, as rules and graphs are held against them."""
+        targets, features = dict(enumerate(self.targets)), dict(enumerate(self.features))
+        return SpecParts(self.graph.source, targets, features, self.model.name, self.model, bool(self.targets))
 
     @property
     def predicts(self) -> list[Target]:
@@ -135,25 +131,6 @@ class PipelineSpec(Strict):
     def endpoint_name(self) -> str:
         """The endpoint the run deploys to."""
         return self.deploy.endpoint or self.name
-
-
-def _repeated_targets(targets: list[Target]) -> Iterator[Fault]:
-    seen: dict[tuple[object, ...], int] = {}
-    for index, target in enumerate(targets):
-        key = (target.node or target.edge, target.property)
-        if key in seen:
-            yield Fault(f"targets[{index}]", f"predicts the same as targets[{seen[key]}]; remove one of them")
-        seen.setdefault(key, index)
-
-
-def _impossible_targets(spec: PipelineSpec) -> Iterator[Fault]:
-    """Targets that the named model cannot be trained for."""
-    able = MODEL_TASKS.get(spec.model.name, frozenset())
-    for index, target in enumerate(spec.predicts):
-        if target.task not in able:
-            others = ", ".join(name for name, tasks in MODEL_TASKS.items() if target.task in tasks)
-            where = f"targets[{index}]" if spec.targets else "a spec without targets"
-            yield Fault("model.name", f"{spec.model.name} cannot do {target.task} ({where}); use one of {others}")
 
 
 def parse_spec(document: Any, *, allow_local_source: bool = False, accepted: bool = False) -> PipelineSpec:
@@ -172,7 +149,10 @@ def parse_spec(document: Any, *, allow_local_source: bool = False, accepted: boo
         spec = PipelineSpec.model_validate(document, context={ALLOW_LOCAL_SOURCE: allow_local_source})
     except ValidationError as error:
         said = {fault.path for fault in younger}
-        raise SpecError([*(f for f in faults_of(error, PipelineSpec) if f.path not in said), *younger]) from None
+        form = [fault for fault in faults_of(error, PipelineSpec) if fault.path not in said]
+        # Pydantic looks at rules across fields only where every field is right: the right ones are held against them.
+        rules = rule_faults(parts_of(document, allow_local_source=allow_local_source))
+        raise SpecError(dict.fromkeys([*form, *rules, *younger])) from None
     if younger:
         raise SpecError(younger)
     return spec

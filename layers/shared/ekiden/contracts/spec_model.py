@@ -17,7 +17,7 @@ from pydantic import (
     model_validator,
 )
 
-from ekiden.contracts.base import DocumentError, Fault, Strict, kind_of, shorten
+from ekiden.contracts.base import INSTANCE, DocumentError, Fault, Strict, kind_of, shorten
 from ekiden.contracts.s3uri import S3Uri
 
 ALLOW_LOCAL_SOURCE: Final = "allow_local_source"
@@ -44,7 +44,7 @@ def _is_plain(value: object) -> object:
 
 HyperparameterValue = Annotated[bool | int | float | str, BeforeValidator(_is_plain)]
 
-InstanceType = Annotated[str, Field(pattern=r"^ml\.[a-z0-9-]+\.[a-z0-9]+$")]
+InstanceType = Annotated[str, Field(pattern=INSTANCE)]
 
 
 class Search(Strict):
