@@ -5,6 +5,7 @@ was taken away, or when another job names the same place. Without the folder not
 
     <16 hex digits of the fingerprint>/target-0/training.safetensors    a state: arrays, and JSON in the metadata
                                                fit/…                    a finished target (see `checkpoint_fits`)
+                                               script-<8 digits>/…      what a user's own script keeps (see `custom`)
 
 The fingerprint is of everything that decides a training: model, hyperparameters, processed data, versions. What has
 another is left alone with a line in the log, so that states of different trainings never mix. A state is one file,
@@ -250,7 +251,7 @@ def open_checkpoints(folder: Path, fingerprint: str, stop_requested: Callable[[]
     """
     if not folder.is_dir():
         return Checkpoints()
-    ours = [entry.name for entry in folder.iterdir() if _OURS.fullmatch(entry.name)]  # a script may have its own there
+    ours = [entry.name for entry in folder.iterdir() if _OURS.fullmatch(entry.name)]  # the rest is nobody's state
     if others := len(set(ours) - {fingerprint[:KEY]}):
         log(f"checkpoints of {others} other training{'s' * (others > 1)} ignored: of other data, settings or versions")
     return Checkpoints(_Store(folder, fingerprint, stop_requested))

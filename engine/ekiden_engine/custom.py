@@ -1,12 +1,14 @@
 """A user's own model, as Neptune ML takes them: a training script, a transform script, and what they leave.
 
-The training script gets `--task --model custom --name <task>-custom --target_ntype|--target_etype --property` and the
-hyperparameters as arguments, and SageMaker's SM_* variables; the transform script gets variables only and writes the
-files of `ekiden_engine.custom_results`. See docs/custom-models.md.
+Both scripts get SageMaker's SM_* variables and the target in EKIDEN_TARGET. The training script also gets it as
+arguments, `--task --model custom --name <task>-custom --target_ntype|--target_etype --property`, with the
+hyperparameters. The transform script gets no arguments, because Neptune ML gives it none and one that was written for
+it refuses them; it writes the files of `ekiden_engine.custom_results`. See docs/custom-models.md.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -14,15 +16,16 @@ import shutil
 import tempfile
 import time
 import weakref
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from ekiden.contracts.hpo import HpoModel
 from ekiden.contracts.hpo_metric import EvalMetric
 from ekiden.contracts.hyperparameters import PLATFORM_PREFIX
 from ekiden.contracts.tasks import Task
+from ekiden_engine.checkpoints import Checkpoints, checkpoints_of
 from ekiden_engine.custom_results import read_results
 from ekiden_engine.custom_script import MetricReader, install_requirements, run_script
 from ekiden_engine.errors import BadData, quoted
@@ -37,6 +40,8 @@ CHANNEL: Final = "source"
 """The input channel with the user's scripts."""
 SCRIPT_TASKS: Final[Mapping[Task, str]] = {**TASK_TYPES, Task.LINK_PREDICTION: "link_predict"}
 """`--task` in the words of Neptune ML's toolkit."""
+TARGET_VARIABLE: Final = "EKIDEN_TARGET"
+"""Tells both scripts what to train for: JSON with task, target_ntype or target_etype, property."""
 
 
 class CustomModel:
@@ -64,7 +69,11 @@ class CustomModel:
         try:
             metric = metric_for(_metric(source, self._root.channel("processed")), target)
             folders = {name: _made(work / name) for name in ("model", "output", "results")}
-            environment = self._environment(source, packages, folders)
+            state = _state_folder(checkpoints_of(progress), _arguments(target, self._given)) or work / "state"
+            if state.is_dir() and any(state.iterdir()):
+                progress.note(f"resumed: {training.name} finds in SM_CHECKPOINT_DIR what an earlier start of it kept")
+            folders["state"] = _made(state)
+            environment = self._environment(source, packages, folders, target)
             watch = _Watch(progress, metric, self._given)
             progress.note(f"running {training.name}")
             ended = run_script(
@@ -79,6 +88,7 @@ class CustomModel:
             transformed = {"SM_DATA_DIR": environment["SM_CHANNEL_TRAIN"], "SM_OUTPUT_DIR": str(folders["results"])}
             run_script(transform, (), folder=source, environment={**environment, **transformed})
             predictor = read_results(folders["results"], graph, target, folders["model"])
+            shutil.rmtree(work / "state", ignore_errors=True)
         except BaseException:
             shutil.rmtree(work, ignore_errors=True)
             raise
@@ -95,7 +105,7 @@ class CustomModel:
                 raise BadData("CUSTOM_SOURCE_MISSING", message)
         return source / names[0], source / names[1]
 
-    def _environment(self, source: Path, packages: Path, folders: Mapping[str, Path]) -> dict[str, str]:
+    def _environment(self, source: Path, packages: Path, folders: Mapping[str, Path], target: Target) -> dict[str, str]:
         """What the SageMaker training toolkit gives to scripts (https://github.com/aws/sagemaker-training-toolkit)."""
         root, given = self._root.root, self._given
         processed = str(self._root.channel("processed"))
@@ -119,7 +129,8 @@ class CustomModel:
             "SM_OUTPUT_DATA_DIR": str(_made(root / "output" / "data")),
             "SM_INPUT_DIR": str(root / "input"),
             "SM_INPUT_CONFIG_DIR": str(root / "input" / "config"),
-            "SM_CHECKPOINT_DIR": str(_made(root / "checkpoints")),
+            "SM_CHECKPOINT_DIR": str(folders["state"]),
+            TARGET_VARIABLE: json.dumps(_about(target), ensure_ascii=False),
             "SM_MODULE_DIR": str(source),
             "SM_HPS": json.dumps(given),
             "SM_USER_ARGS": json.dumps(_hyperparameter_arguments(given)),
@@ -175,16 +186,34 @@ def _fit(
     return replace(fit, curves=(Curve(number, name, higher, len(points), True, points),))
 
 
-def _arguments(target: Target, given: Mapping[str, str]) -> list[str]:
-    task = SCRIPT_TASKS[target.task]
-    about = ["--task", task, "--model", "custom", "--name", f"{task}-custom"]
+def _about(target: Target) -> dict[str, Any]:
+    """The target by the names of the arguments that tell it."""
+    about: dict[str, Any] = {"task": SCRIPT_TASKS[target.task]}
     if target.node is not None:
-        about += ["--target_ntype", target.node]
+        about["target_ntype"] = target.node
     elif target.edge is not None:
-        about += ["--target_etype", json.dumps(list(target.edge), separators=(",", ":"), ensure_ascii=False)]
+        about["target_etype"] = list(target.edge)
     if target.property:
-        about += ["--property", target.property]
-    return about + _hyperparameter_arguments(given)
+        about["property"] = target.property
+    return about
+
+
+def _arguments(target: Target, given: Mapping[str, str]) -> list[str]:
+    about = _about(target)
+    task = about.pop("task")
+    words = ["--task", task, "--model", "custom", "--name", f"{task}-custom"]
+    for name, value in about.items():
+        text = value if isinstance(value, str) else json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+        words += [f"--{name}", text]
+    return words + _hyperparameter_arguments(given)
+
+
+def _state_folder(checkpoints: Checkpoints, arguments: Sequence[str]) -> Path | None:
+    """Where the script may keep its state: below the level of this target and trial, so that it is cleared with them;
+    None where nothing is kept. Named after the arguments: a search whose finished trials cannot be read begins again,
+    and a script that is not deterministic may then lead it to other settings under the same number."""
+    digest = hashlib.sha256(json.dumps(list(arguments)).encode()).hexdigest()
+    return checkpoints.folder(f"script-{digest[:8]}")
 
 
 def _hyperparameter_arguments(given: Mapping[str, str]) -> list[str]:

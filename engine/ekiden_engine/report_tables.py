@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import Any
@@ -11,6 +12,8 @@ from ekiden_engine.evaluation_words import baseline_name, figure_name
 
 NOTHING = "–"  # noqa: RUF001  an en dash: nothing to show
 MAX_TRIALS = 40
+_SHARE = re.compile(r" \d+%(?=, |$)")
+"""What a predicted class has after its name, in an `Example`."""
 
 
 def value(number: object) -> str:
@@ -105,7 +108,7 @@ def edge_types_table(entry: Mapping[str, Any]) -> str:
 
 
 def trials_table(trials: Sequence[Mapping[str, Any]]) -> str:
-    """What a search for hyperparameters tried, the best first."""
+    """What a search for hyperparameters tried, the best first. For people trials are counted from 1, as in the log."""
     if not trials:
         return ""
     names = sorted({name for trial in trials for name in trial["hyperparameters"]})
@@ -116,7 +119,7 @@ def trials_table(trials: Sequence[Mapping[str, Any]]) -> str:
 
     rows = [
         (
-            f"{trial['number']}{' (best)' if trial['best'] else ''}",
+            f"{int(trial['number']) + 1}{' (best)' if trial['best'] else ''}",
             trial["value"],
             str(trial["state"]).lower(),
             *(str(trial["hyperparameters"].get(name, "")) for name in names),
@@ -125,15 +128,17 @@ def trials_table(trials: Sequence[Mapping[str, Any]]) -> str:
         for trial in sorted(trials, key=place)[:MAX_TRIALS]
     ]
     left = len(trials) - MAX_TRIALS
-    note = f"{left} more are in evaluation.json." if left > 0 else ""
+    note = f"{left} more are in evaluation.json, where trials are counted from 0." if left > 0 else ""
     return grid("Trials of the search", ("trial", f"valid {metric}", "state", *names, "seconds"), rows, note)
 
 
-def examples_tables(examples: Examples, links: bool) -> str:
-    """The rows that the model was most right about, and most wrong about."""
+def examples_tables(examples: Examples, links: bool, classes: bool) -> str:
+    """The rows that the model was most wrong about, and most right; of `classes` only rows that it got right are among
+    the latter, for the smallest losses of a poor model are those of wrong answers, too."""
     columns = (*examples.columns, "rank" if links else "actual", "top of the list" if links else "predicted")
+    right = [row for row in examples.best if not classes or _SHARE.sub("", row.predicted) == row.actual]
 
     def cells(rows: Sequence[Example]) -> list[tuple[str, ...]]:
         return [(*row.ids, row.actual.removeprefix("rank "), row.predicted) for row in rows]
 
-    return grid("Most wrong", columns, cells(examples.worst)) + grid("Most right", columns, cells(examples.best))
+    return grid("Most wrong", columns, cells(examples.worst)) + grid("Most right", columns, cells(right))

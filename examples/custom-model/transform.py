@@ -14,10 +14,8 @@ import numpy as np
 
 
 def main() -> None:
-    """SM_DATA_DIR/graph.json names the node types."""
-    graph = json.loads((Path(os.environ["SM_DATA_DIR"]) / "graph.json").read_text("utf-8"))
-    (target,) = graph["targets"]
-    source_label, _, dest_label = target["edge"]
+    """EKIDEN_TARGET names the node types at both ends: of several targets each is trained and transformed by itself."""
+    source_label, _, dest_label = json.loads(os.environ["EKIDEN_TARGET"])["target_etype"]
     with np.load(Path(os.environ["SM_MODEL_DIR"]) / "factors.npz", allow_pickle=False) as model:
         source, dest, mean = model["source"], model["dest"], float(model["mean"])
     folder = Path(os.environ["SM_OUTPUT_DIR"]) / "embeddings"

@@ -172,24 +172,55 @@ def test_scripts_get_the_arguments_and_variables_that_neptune_ml_gives(root: MlR
     assert json.loads(env["SM_HPS"]) == {"lr": "0.1", "kind-of-thing": "b"}
     assert env["SM_HP_KIND_OF_THING"] == "b"
     assert json.loads(env["SM_USER_ARGS"]) == ["--lr", "0.1", "--kind-of-thing", "b"]
-    assert Path(env["SM_CHECKPOINT_DIR"]) == root.root / "checkpoints"
+    about = {"task": "node_class", "target_ntype": "user", "property": "occupation"}
+    assert json.loads(env["EKIDEN_TARGET"]) == json.loads(more["env"]["EKIDEN_TARGET"]) == about
     assert train["cwd"] == env["SM_MODULE_DIR"] == str(root.channel("source"))
 
 
 @pytest.mark.parametrize(
-    ("target", "task", "about"),
+    ("target", "arguments", "variable"),
     [
-        (RATING, "edge_regression", ["--target_etype", '["user","rated","movie"]', "--property", "rating"]),
-        (LINKS, "link_predict", ["--target_etype", '["user","rated","movie"]']),
-        (Target(task=Task.LINK_PREDICTION), "link_predict", []),
+        (
+            RATING,
+            ["--target_etype", '["user","rated","movie"]', "--property", "rating"],
+            {"task": "edge_regression", "target_etype": ["user", "rated", "movie"], "property": "rating"},
+        ),
+        (
+            LINKS,
+            ["--target_etype", '["user","rated","movie"]'],
+            {"task": "link_predict", "target_etype": ["user", "rated", "movie"]},
+        ),
+        (Target(task=Task.LINK_PREDICTION), [], {"task": "link_predict"}),
     ],
 )
-def test_the_target_is_told_in_the_words_of_its_task(root: MlRoot, target: Target, task: str, about: list[str]) -> None:
-    tell = "import os, sys, json\njson.dump(sys.argv[1:], open(os.environ['EKIDEN_ML_ROOT'] + '/argv.json', 'w'))\n"
-    graph = put(root, target, training=tell, transform=BEGIN + VECTORS)
-    fit(graph)
-    argv = json.loads((root.root / "argv.json").read_text())
-    assert argv == ["--task", task, "--model", "custom", "--name", f"{task}-custom", *about]
+def test_both_scripts_are_told_the_target_and_only_the_first_by_arguments(
+    root: MlRoot, target: Target, arguments: list[str], variable: dict[str, Any]
+) -> None:
+    tell = (
+        "import os, sys, json\n"
+        "told = [sys.argv[1:], json.loads(os.environ['EKIDEN_TARGET'])]\n"
+        "json.dump(told, open(os.environ['EKIDEN_ML_ROOT'] + '/NAME.json', 'w'))\n"
+    )
+    training, transform = (tell.replace("NAME", name) for name in ("training", "transform"))
+    fit(put(root, target, training=training, transform=transform + BEGIN + VECTORS))
+    first, second = (json.loads((root.root / f"{name}.json").read_text()) for name in ("training", "transform"))
+    task = variable["task"]
+    assert first == [["--task", task, "--model", "custom", "--name", f"{task}-custom", *arguments], variable]
+    assert second == [[], variable]
+
+
+def test_without_checkpoints_a_script_has_a_folder_for_its_state_all_the_same_and_it_is_gone_afterwards(
+    root: MlRoot,
+) -> None:
+    keep = (
+        "import os\n"
+        "open(os.environ['SM_CHECKPOINT_DIR'] + '/state', 'w').write('mine')\n"
+        "open(os.environ['EKIDEN_ML_ROOT'] + '/place', 'w').write(os.environ['SM_CHECKPOINT_DIR'])\n"
+    )
+    fitted = fit(put(root, RATING, training=keep, transform=BEGIN + VECTORS))
+    assert fitted.predictor.counts() == {"user": 12, "movie": 8}
+    assert not Path((root.root / "place").read_text()).exists()
+    assert not root.checkpoints.exists()
 
 
 def test_a_script_that_fails_ends_the_job_for_good_with_its_last_words(root: MlRoot) -> None:

@@ -190,7 +190,7 @@ def test_the_configuration_that_is_written_for_a_model_is_read_back_and_its_defa
     task = sorted(MODEL_TASKS[model])[0]
     space = load_hpo(json.dumps(hpo_document(model, {}, task)))
     table = HYPERPARAMETERS[model]
-    assert space.tuned(2), f"tier 1 of {model} has nothing to search"
+    assert space.tuned(2) or not table, f"tier 1 of {model} has nothing to search"
     assert {p.name for group in (*space.tiers, space.fixed) for p in group} == set(table)
     for param in (p for group in (*space.tiers, space.fixed) for p in group):
         assert table[param.name].parse(param.default) == table[param.name].default

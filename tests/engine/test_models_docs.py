@@ -18,7 +18,8 @@ from ekiden_engine.model_folder import load_model
 from ekiden_engine.train import run
 from tests.engine.model_factories import make_train_job
 
-DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "models.md"
+ROOT = Path(__file__).resolve().parents[2]
+DOCUMENT = ROOT / "docs" / "models.md"
 
 
 def test_the_documented_model_trains_is_evaluated_and_is_loaded(
@@ -44,3 +45,21 @@ def test_the_documented_model_trains_is_evaluated_and_is_loaded(
     graph = EncodedGraph.load(root.channel("processed"))
     assert len(predictor.means) == len(graph.node("movie")) + 1  # type: ignore[attr-defined]
     monkeypatch.delitem(sys.modules, "item_mean")
+
+
+def test_every_place_where_a_model_has_its_name_is_on_the_page_and_is_there() -> None:
+    # GIVEN the files that name a model of one task: its registration, what people read, what is generated from it
+    page = DOCUMENT.read_text("utf-8")
+    name = re.compile(r"""["'`]mf["'`]""")
+    searched = [ROOT / "README.md", ROOT / "docs/openapi.json", *(ROOT / "docs/schemas").rglob("*.json")]
+    searched += [*(ROOT / "layers/shared/ekiden").rglob("*.py"), *(ROOT / "cli/ekiden_cli").rglob("*.py")]
+    searched += (ROOT / "engine/ekiden_engine/models").glob("*.py")
+    files = {path.relative_to(ROOT).as_posix() for path in searched if name.search(path.read_text("utf-8"))}
+    # THEN the page sends its reader to each of them
+    assert {path for path in files if path not in page and f"{Path(path).parent}/" not in page} == set()
+    # AND what it names in a file is there
+    rows = re.findall(r"^\| `([\w./]+)` \| in (?:`(\w+)`)", page, re.MULTILINE)
+    assert len(rows) == 4
+    for path, table in rows:
+        assert re.search(rf"^{table}\b", (ROOT / path).read_text("utf-8"), re.MULTILINE), f"{path} has no {table}"
+    assert "<!-- models: begin -->" in (ROOT / "README.md").read_text("utf-8")

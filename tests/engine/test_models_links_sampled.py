@@ -22,7 +22,7 @@ from ekiden_engine.models.links_encoder import LinkEncoder, full_batch_bytes
 from ekiden_engine.models.links_losses import LinkRecipe, cuts
 from ekiden_engine.models.links_questions import Portions, Questions
 from ekiden_engine.models.links_sampled import LIMITS, SampledLinkEncoder
-from ekiden_engine.models.links_sampled_messages import LazyTable, Storage
+from ekiden_engine.models.links_sampled_messages import Storage
 from tests.engine.checkpoint_factories import Interruption, fit_first, saved_bytes
 from tests.engine.links_factories import (
     LIKES,
@@ -92,9 +92,9 @@ def make_both(graph: EncodedGraph, folder: Path, fanout: int) -> tuple[LinkEncod
     for _ in range(3):
         full.epoch((0.02, 0.02))
     with torch.no_grad():
-        some._own.table.values.copy_(full._own)
+        some._own.values.copy_(full._own)
         for mine, theirs in zip(some.relations, full.relations, strict=True):
-            mine.messages.table.values.copy_(theirs.table)
+            mine.messages.values.copy_(theirs.table)
         for (_, _, mine_weight), (_, _, weight) in zip(some._features, full._features, strict=True):
             mine_weight.copy_(weight)
     return full, some
@@ -155,12 +155,12 @@ def test_a_hidden_link_tells_nothing_to_either_end(when: str, fanout: int, tmp_p
     def vectors(hidden: list[int], change: float) -> torch.Tensor:
         some._random.bit_generator.state = state
         for relation, sender in ((to_dest, source), (to_source, dest)):
-            relation.messages.table.values[sender - relation.way.columns[0]] += change
+            relation.messages.values[sender - relation.way.columns[0]] += change
         some._remembered = None if when == "remembered" else 0
         with torch.no_grad():
             found = some.encode_some(ends, np.array(hidden, np.int32))[0].clone()
         for relation, sender in ((to_dest, source), (to_source, dest)):
-            relation.messages.table.values[sender - relation.way.columns[0]] -= change
+            relation.messages.values[sender - relation.way.columns[0]] -= change
         return found
 
     # WHEN the messages change, THEN both ends notice, unless the link is hidden
@@ -338,10 +338,10 @@ def test_long_questions_are_asked_in_portions_whose_other_answers_are_no_negativ
 
 
 def test_a_row_pays_for_the_steps_in_which_it_was_not_used(tmp_path: Path) -> None:
-    table = LazyTable("x", np.array([1.0, 2.0, 3.0], np.float32), 4, Storage(tmp_path, on_disk=True))
+    table = Storage(tmp_path, on_disk=True).table("x", np.array([1.0, 2.0, 3.0], np.float32), 4)
     paid = np.zeros(3)
     for step, rows in enumerate(([0, 1], [1], [1, 2], [0, 1, 2]), 1):
-        paid[rows] += table.use(torch.tensor(rows), step).penalty.numpy()
+        paid[rows] += table.use_at(torch.tensor(rows), step).penalty.numpy()
     assert paid.tolist() == [4 * 1.0, 4 * 2.0, 4 * 3.0]
 
 

@@ -186,7 +186,7 @@ def test_a_row_that_was_not_drawn_is_shrunk_later_as_often() -> None:
         penalties.append(tables._used[0].penalty.tolist())
         tables.step(0.01, len(penalties))
     # THEN the second row makes up for the steps between
-    assert penalties == [[1, 1], [1], [1], [1, 3]]
+    assert penalties == [[0.25, 0.25], [0.25], [0.25], [0.25, 0.75]]
     # AND what is never drawn stays
     assert values[2].tolist() == [1, 1]
     assert float(values[0, 0]) < float(values[1, 0]) < 1

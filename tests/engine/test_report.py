@@ -17,11 +17,13 @@ from ekiden_engine.report import render_report
 from ekiden_engine.report_timeline import StageSpan
 from tests.engine.evaluation_factories import (
     EDGE,
+    KnownNodes,
     link_graph,
     make_edges,
     make_labels,
     make_nodes,
     own_kind,
+    paper_graph,
 )
 from tests.engine.report_factories import (
     NASTY,
@@ -143,8 +145,38 @@ def test_the_trials_of_a_search_are_a_table_with_the_best_first() -> None:
     trials = [trial(0, 0.9, False), trial(1, None, False), trial(2, 0.8, True)]
     html = render_report(make_data(entry={"trials": trials}))
     assert "<h3>Trials of the search</h3>" in html
-    assert html.index("2 (best)") < html.index("0.9000") < html.index("failed")
+    # people count from 1, as the log of the search does
+    assert html.index(">3 (best)<") < html.index('<th scope="row">1</th><td>0.9000') < html.index(">failed<")
+    assert "counted from 0" in render_report(make_data(entry={"trials": trials * 20}))
     assert "Trials of the search" not in render_report(make_data())
+
+
+@pytest.mark.parametrize("multi_label", [False, True])
+@pytest.mark.parametrize("right", [0, 2, 9])
+def test_the_model_is_most_right_only_about_rows_that_it_got_right(right: int, multi_label: bool) -> None:
+    # GIVEN a model that gets few rows right, and is nearly as sure of the truth of the others
+    graph = paper_graph(multi_label=multi_label)
+    labels = graph.nodes[0].labels[0]
+    assert labels.values is not None
+    truth = labels.values if multi_label else np.eye(3)[labels.values]
+    answers = np.where(truth, 0.45, 0.04) + (0.0 if multi_label else 0.47 * np.roll(truth, 1, axis=1))
+    rows = labels.rows(Split.TEST)[:right]
+    answers[rows] = np.where(truth[rows], 0.9, 0.05)
+    names = ("a 5%", "b, c", "d")
+    graph = replace(graph, targets=(graph.targets[0].model_copy(update={"classes": names}),))
+
+    html = render_report(make_data(evaluate_first(graph, KnownNodes(answers))))
+
+    # THEN only those are listed as right
+    found = re.findall(r"<tr>(<th scope=\"row\">p\d+</th>.*?)</tr>", html.partition("<h3>Most right</h3>")[2])
+    shown = [re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row) for row in found]
+    assert len(shown) == min(right, 5)
+    assert {row for row, _, _ in shown} <= {f"p{row}" for row in rows}
+    for row, actual, predicted in shown:
+        kinds = [names[kind] for kind in np.flatnonzero(truth[int(row[1:])])]
+        assert actual == ", ".join(kinds)
+        assert predicted == ", ".join(f"{kind} 90%" for kind in kinds)
+    assert "<h3>Most wrong</h3>" in html
 
 
 @pytest.mark.parametrize(

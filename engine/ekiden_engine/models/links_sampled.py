@@ -31,10 +31,10 @@ from ekiden_engine.models.links_data import LinkProblem
 from ekiden_engine.models.links_losses import Batch, LinkRecipe, descend
 from ekiden_engine.models.links_questions import LongArray
 from ekiden_engine.models.links_relations import normal, ways_of
-from ekiden_engine.models.links_sampled_messages import BLOCK, LazyTable, SampledMessages, Storage
+from ekiden_engine.models.links_sampled_messages import SampledMessages, Storage
 from ekiden_engine.models.links_training import Limits, LinkTraining
 from ekiden_engine.models.optimizer import Adam, Parameter
-from ekiden_engine.models.sampled_tables import Distinct, Table, Used
+from ekiden_engine.models.sampled_tables import Distinct, Table, Used, blocks
 
 SAMPLED_BATCH: Final = 2048
 """Questions per step, at most, unless a batch size is given."""
@@ -64,7 +64,7 @@ class SampledLinkEncoder(LinkTraining):
         self._distinct = Distinct(problem.nodes)
         self._visible = np.ones(len(problem.links[0]), np.bool_)
         degree = np.bincount(problem.train.given, problem.train.counts, problem.nodes)
-        self._own = LazyTable("own", np.maximum(degree, 1).astype(np.float32), width, storage)
+        self._own = storage.table("own", np.maximum(degree, 1).astype(np.float32), width)
         self.relations = [
             SampledMessages(way, width, self._random, storage.within(f"way-{number}"), self._distinct)
             for number, way in enumerate(ways)
@@ -93,16 +93,15 @@ class SampledLinkEncoder(LinkTraining):
         """See `LinkTraining`: from all neighbours, block by block."""
         self._remember()
         with torch.no_grad():
-            for start in range(0, len(self._vectors), BLOCK):
-                stop = min(start + BLOCK, len(self._vectors))
-                block = self._vectors[start:stop]
-                block.copy_(self._own.table.values[start:stop])
+            for part in blocks(len(self._vectors)):
+                block, start = self._vectors[part], part.start
+                block.copy_(self._own.values[part])
                 for relation in self.relations:
-                    low, high = max(start, relation.way.rows[0]), min(stop, relation.way.rows[1])
+                    low, high = max(start, relation.way.rows[0]), min(part.stop, relation.way.rows[1])
                     if low < high:
                         block[low - start : high - start] += relation.told(low, high)
                 for first, x, weight in self._features:
-                    low, high = max(start, first), min(stop, first + len(x))
+                    low, high = max(start, first), min(part.stop, first + len(x))
                     if low < high:
                         block[low - start : high - start] += x[low - first : high - first] @ weight
         return self._vectors
@@ -113,7 +112,7 @@ class SampledLinkEncoder(LinkTraining):
         self._remember(at_least=False)
         step = self.steps_done + 1
         self._visible[hidden] = False
-        used = [self._own.use(torch.from_numpy(nodes), step)]
+        used = [self._own.use_at(torch.from_numpy(nodes), step)]
         vectors = used[0].values.clone()
         for relation in self.relations:
             first, last = np.searchsorted(nodes, relation.way.rows).tolist()
@@ -140,12 +139,12 @@ class SampledLinkEncoder(LinkTraining):
         return self._dense.steps
 
     def _values(self) -> list[Tensor]:
-        tables = (self._own.table, *(r.messages.table for r in self.relations), *(table for table, _ in self._biases))
+        tables = (self._own, *(r.messages for r in self.relations), *(table for table, _ in self._biases))
         return [*self._dense_values, *(table.values for table in tables)]
 
     def _optimizer(self) -> dict[str, list[Tensor]]:
         lazy = [self._own, *(r.messages for r in self.relations)]
-        moments = [t.moments() for t in (*(one.table for one in lazy), *(table for table, _ in self._biases))]
+        moments = [table.moments() for table in (*lazy, *(table for table, _ in self._biases))]
         dense = self._dense.moments()
         return {
             "first": [*dense["first"], *(first for first, _ in moments)],

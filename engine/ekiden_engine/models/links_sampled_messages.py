@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -22,11 +21,8 @@ from ekiden_engine.models.base import FloatArray, IndexArray
 from ekiden_engine.models.device import CPU
 from ekiden_engine.models.links_questions import LongArray, written
 from ekiden_engine.models.links_relations import Way, normal
-from ekiden_engine.models.sampled_tables import Distinct, Table, Used
-from ekiden_engine.models.sampler import Adjacency, chunks, mapped
-
-BLOCK: Final = 1 << 16
-"""Nodes whose sums are computed at a time, at most."""
+from ekiden_engine.models.sampled_tables import Distinct, LazyTable, Used, blocks, matrix_on_disk
+from ekiden_engine.models.sampler import Adjacency, chunks
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,32 +37,17 @@ class Storage:
         (self.folder / name).mkdir()
         return Storage(self.folder / name, self.on_disk)
 
-    def zeros(self, name: str, shape: tuple[int, int]) -> Tensor:
-        """A new parameter, or a moment of one, float32."""
-        return self.mapped(name, shape) if self.on_disk else torch.zeros(shape)
+    def table(self, name: str, pull: FloatArray, width: int) -> LazyTable:
+        """A new parameter of zeros with its moments; `pull` float32 [rows]."""
+        shape, parts = (len(pull), width), ("", "-first", "-second")
+        values, first, second = (
+            self.mapped(name + part, shape) if self.on_disk else torch.zeros(shape) for part in parts
+        )
+        return LazyTable(values, torch.from_numpy(pull), (first, second))
 
     def mapped(self, name: str, shape: tuple[int, int]) -> Tensor:
         """A new float32 matrix of zeros in a memory-mapped file."""
-        return torch.from_numpy(mapped(self.folder / name, np.float32, shape[0] * shape[1]).reshape(shape))
-
-
-class LazyTable:
-    """A `Table` with the full batch's penalty, which pulls at every row in every step: a row that is used pays for the
-    steps since it was used last, so that in the long run each pays what it would have paid."""
-
-    def __init__(self, name: str, weights: FloatArray, width: int, storage: Storage) -> None:
-        """Zeros, a row for each of `weights` float32 [rows], its L2 weight."""
-        shape = (len(weights), width)
-        values, first, second = (storage.zeros(f"{name}{part}", shape) for part in ("", "-first", "-second"))
-        self.table = Table(values, torch.ones(width), (first, second))
-        self.last = torch.zeros(len(weights), dtype=torch.int32)
-        self._weights = torch.from_numpy(weights)
-
-    def use(self, rows: Tensor, step: int) -> Used:
-        """Those rows, int64 [m], distinct, in the step of that number, counted from 1."""
-        waited = step - self.last.index_select(0, rows)
-        self.last.index_fill_(0, rows, step)
-        return self.table.use(rows, self._weights.index_select(0, rows) * waited)
+        return matrix_on_disk(self.folder / name, shape)
 
 
 class SampledMessages:
@@ -86,9 +67,9 @@ class SampledMessages:
             often += np.bincount(sent[part], minlength=senders)
         for name in ("to", "sent"):
             (folder / name).unlink()
-        self.messages = LazyTable("messages", np.maximum(often, 1).astype(np.float32), width, storage)
-        for start in range(0, senders, BLOCK):
-            block = self.messages.table.values[start : start + BLOCK]
+        self.messages = storage.table("messages", np.maximum(often, 1).astype(np.float32), width)
+        for part in blocks(senders):
+            block = self.messages.values[part]
             block.copy_(normal(random, (len(block), width), CPU))
         self._then = storage.mapped("then", (senders, width))
         self._sums = storage.mapped("sums", (receivers, width))
@@ -96,10 +77,10 @@ class SampledMessages:
 
     def remember(self) -> None:
         """The sums over all neighbours of all nodes, as the messages are now."""
-        values = self.messages.table.values
+        values = self.messages.values
         self._then.copy_(values)
-        for start in range(0, len(self.lists), BLOCK):
-            for block, sample in self.lists.blocks(slice(start, min(start + BLOCK, len(self.lists)))):
+        for part in blocks(len(self.lists)):
+            for block, sample in self.lists.blocks(part):
                 ones = np.ones(len(sample.columns), np.float32)
                 shape = (len(sample.share), len(values))
                 self._sums[block] = csr(sample.pointers, np.ascontiguousarray(sample.columns), ones, shape) @ values
@@ -141,7 +122,7 @@ class SampledMessages:
         matrix = csr(sample.pointers, place, values, (len(nodes), len(columns)))
         transpose = csr(begins, owners[order], values[order], (len(columns), len(nodes)))
         rows = torch.from_numpy(columns)
-        used = self.messages.use(rows, step)
+        used = self.messages.use_at(rows, step)
         change = product(matrix, transpose, used.values - self._then.index_select(0, rows))
         return (told + change) * _root(degree), used
 

@@ -24,7 +24,7 @@ from ekiden_engine.models.nodes_sampled_batch import Batch, Sampler, batch_size
 from ekiden_engine.models.nodes_sampled_lists import Lists
 from ekiden_engine.models.optimizer import Adam
 from ekiden_engine.models.passes import breaks_off
-from ekiden_engine.models.sampled_tables import Table, Used
+from ekiden_engine.models.sampled_tables import LazyTable, Used
 
 STEADY: Final = 300
 """Steps at the full learning rate; from then on it falls with the root of their number, as the noise of samples
@@ -96,13 +96,11 @@ class SampledBatches:
 
 
 class FreeVectors:
-    """The tables of free vectors. A row is moved when a batch has drawn it, and then shrunk as often as it would have
-    been in the steps since: lazy updates (Carpenter 2008), so that decay weighs what it does in the full batch."""
+    """The tables of free vectors, of which a batch moves the rows that it has drawn."""
 
     def __init__(self, tables: Mapping[int, Tensor], decay: float) -> None:
         """`tables`: per type, float32 [n, width]; moved in place."""
-        self._tables = {t: Table(values, torch.full(values.shape[1:], decay)) for t, values in tables.items()}
-        self._last = {t: torch.zeros(len(values), dtype=torch.int32) for t, values in tables.items()}
+        self._tables = {t: LazyTable(values, torch.full(values.shape[:1], decay)) for t, values in tables.items()}
         self._used: list[Used] = []
         self._steps = torch.zeros(1, dtype=torch.int64)
 
@@ -113,10 +111,8 @@ class FreeVectors:
 
     def use(self, t: int, rows: Tensor) -> Tensor:
         """See `Vectors`."""
-        now, last = int(self._steps), self._last[t]
         with torch.no_grad():
-            used = self._tables[t].use(rows, (now - last.index_select(0, rows)).float())
-        last.index_fill_(0, rows, now)
+            used = self._tables[t].use_at(rows, int(self._steps))
         self._used.append(used)
         return used.values
 
@@ -131,7 +127,7 @@ class FreeVectors:
         found = {"steps": self._steps}
         for t, table in self._tables.items():
             first, second = table.moments()
-            found |= {f"last.{t}": self._last[t], f"rows.{t}": table.values.detach()}
+            found |= {f"last.{t}": table.last, f"rows.{t}": table.values.detach()}
             found |= {f"first.{t}": first, f"second.{t}": second}
         return found
 

@@ -61,6 +61,24 @@ class Table:
         self.values.index_copy_(0, used.rows, moved)
 
 
+class LazyTable(Table):
+    """A `Table` with the full batch's penalty, which pulls at every row in every step: a row that is used pays for the
+    steps since it was used last, so that in the long run each pays what it would have paid (lazy updates: Carpenter
+    2008)."""
+
+    def __init__(self, values: Tensor, pull: Tensor, moments: tuple[Tensor, Tensor] | None = None) -> None:
+        """`pull` float32 [rows]: the L2 weight of each; `moments` as for `Table`."""
+        super().__init__(values, torch.ones(values.shape[1]), moments)
+        self.last = torch.zeros(len(values), dtype=torch.int32)
+        self._pull = pull
+
+    def use_at(self, rows: Tensor, step: int) -> Used:
+        """Those rows, int64 [m], distinct, in the step of that number, counted from 1."""
+        waited = step - self.last.index_select(0, rows)
+        self.last.index_fill_(0, rows, step)
+        return self.use(rows, self._pull.index_select(0, rows) * waited)
+
+
 class Distinct:
     """The distinct ones of numbers below a bound, without sorting."""
 
