@@ -135,8 +135,13 @@ def precision_recall_curves(
 
 
 def value_examples(graph: EncodedGraph, target: Target, held: HeldOutValues) -> Examples:
-    """The rows with the smallest and the largest losses."""
-    best, worst = extremes(losses(target, held, held.predicted))
+    """The rows with the smallest and the largest losses; of classes only right ones are among the former, for the
+    smallest losses of a poor model are those of wrong answers, too."""
+    loss = losses(target, held, held.predicted)
+    best, worst = extremes(loss)
+    if target.is_classification:
+        right = np.setdiff1d(np.flatnonzero(_quality(target, held, held.predicted) == 1), worst)
+        best = right[np.argsort(loss[right], kind="stable")][: len(best)]
     ids = [graph.node(end.label).ids for end in held.ends]
 
     def row(i: int) -> Example:

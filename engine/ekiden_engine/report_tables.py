@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import Any
@@ -12,8 +11,6 @@ from ekiden_engine.evaluation_words import baseline_name, figure_name
 
 NOTHING = "–"  # noqa: RUF001  an en dash: nothing to show
 MAX_TRIALS = 40
-_SHARE = re.compile(r" \d+%(?=, |$)")
-"""What a predicted class has after its name, in an `Example`."""
 
 
 def value(number: object) -> str:
@@ -132,13 +129,11 @@ def trials_table(trials: Sequence[Mapping[str, Any]]) -> str:
     return grid("Trials of the search", ("trial", f"valid {metric}", "state", *names, "seconds"), rows, note)
 
 
-def examples_tables(examples: Examples, links: bool, classes: bool) -> str:
-    """The rows that the model was most wrong about, and most right; of `classes` only rows that it got right are among
-    the latter, for the smallest losses of a poor model are those of wrong answers, too."""
+def examples_tables(examples: Examples, links: bool) -> str:
+    """The rows that the model was most right about, and most wrong about."""
     columns = (*examples.columns, "rank" if links else "actual", "top of the list" if links else "predicted")
-    right = [row for row in examples.best if not classes or _SHARE.sub("", row.predicted) == row.actual]
 
     def cells(rows: Sequence[Example]) -> list[tuple[str, ...]]:
         return [(*row.ids, row.actual.removeprefix("rank "), row.predicted) for row in rows]
 
-    return grid("Most wrong", columns, cells(examples.worst)) + grid("Most right", columns, cells(right))
+    return grid("Most wrong", columns, cells(examples.worst)) + grid("Most right", columns, cells(examples.best))

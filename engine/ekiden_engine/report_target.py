@@ -46,8 +46,7 @@ def target_section(
         entry, model, _columns(evaluation), higher_is_better=evaluation.metric.higher_is_better
     )
     wide = tables.trials_table(entry.get("trials") or ()) + tables.classes_table(entry) + tables.edge_types_table(entry)
-    links, classes = isinstance(evaluation.held_out, HeldOutLinks), evaluation.target.is_classification
-    examples = tables.examples_tables(evaluation.examples, links, classes)
+    examples = tables.examples_tables(evaluation.examples, isinstance(evaluation.held_out, HeldOutLinks))
     return (
         f'<article id="{escape(anchor)}"><header><p class="kicker">{escape(kicker)}</p>'
         f"<h2>{escape(entry['target']['name'])}</h2></header>"
