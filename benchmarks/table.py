@@ -14,7 +14,7 @@ from typing import Any
 
 ROOT = Path(__file__).parent.parent
 PLACES = {
-    ROOT / "README.md": ("main-job", "quality", "engine", "transitions", "scoring", "simulation"),
+    ROOT / "README.md": ("main-job", "quality", "engine", "neighbours", "transitions", "scoring", "simulation"),
     ROOT / "docs" / "reliability.md": ("simulation", "simulation-1000000", "teeth", "chaos"),
 }
 """Which results are shown where."""

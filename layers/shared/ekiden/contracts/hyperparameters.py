@@ -122,8 +122,8 @@ RGCN: Final = (
         "batch-size",
         None,
         "Training edges per step, questions (node and relation) per step for links, with a fanout training nodes per "
-        "step; auto: a sixteenth of the edges, 64 at least, with a fanout 8,192 at most; a 64th of the questions, 512 at "
-        "least, with a fanout 2,048 at most; 16 to 1,024 nodes",
+        "step; auto: a sixteenth of the edges, 64 at least, with a fanout 8,192 at most; a 64th of the questions, 512 "
+        "at least, with a fanout 2,048 at most; 16 to 1,024 nodes",
         1,
         100_000_000,
         int,
