@@ -45,7 +45,7 @@ demo: setup ## Run the main job on the embedded cloud and show the result (DATA=
 
 .PHONY: test
 test: setup ## Run all tests, the local end-to-end test included (ARGS=… goes to pytest)
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest -rs $(ARGS)
 
 .PHONY: test-gpu
 test-gpu: setup ## Train every torch model on a CUDA GPU beside the CPU (skipped where there is none)
