@@ -2,7 +2,8 @@
 
 Models of links answer for nodes of their training alone. But a user who watched what others watched can be put at the
 mean of these others: two steps over the known links, each neighbour weighted by 1/sqrt(nodes that it is linked to), as
-layers of LightGCN take them (He et al., SIGIR 2020). It works for every model of links.
+layers of LightGCN take them (He et al., SIGIR 2020). It works for every model of links. Where both ends are of one
+type, and nobody else is linked to a neighbour, the new node stands where the neighbour itself does: one step.
 
 On MovieLens 100K, of 100 users left out of training and described by 80 % of their movies, the recall@20 of the rest
 was 0.33 (`rgcn`) and 0.37 (`distmult`), that of the most popular movies 0.22.
@@ -50,8 +51,10 @@ def _folded_in(model: ServedModel, neighbours: Sequence[NewEdge], vectors: Vecto
     parts, weights = [], []
     for edge in neighbours:
         table = model.linked(edge.edge_type, "head" if edge.outgoing else "tail")
-        peers = table.of(edge.node) if table is not None else None
-        if peers is None or not len(peers):
+        peers = table.of(edge.node) if table is not None else np.empty(0, np.int32)
+        if not len(peers) and table is not None and edge.edge_type[0] == edge.edge_type[2]:
+            peers = np.array([edge.node], np.int32)
+        if not len(peers):
             continue
         there = vectors(peers[:: -(-len(peers) // PEERS)])
         if len(there):

@@ -28,6 +28,16 @@ def test_a_new_node_stands_where_the_nodes_stand_that_share_its_neighbours() -> 
     assert values(movie) == ["bob"]
 
 
+def test_a_new_node_stands_where_its_neighbour_does_if_they_are_of_one_type_and_it_has_no_other() -> None:
+    # GIVEN that ada knows bob, and nobody is known to know ada
+    model = make_served()
+    new = {"nodeType": "user", "neighbours": [{"edgeType": "knows", "nodeId": "ada", "direction": "out"}]}
+    # WHEN a new user knows ada
+    (near,) = ask(model, [new], KNN, "nodes", topk=1)
+    # THEN it is as near to others as ada is
+    assert near["mlResults"] == [{"inferredValue": "ada", "score": 1.0, "status": "inductive"}]
+
+
 def test_the_mask_leaves_out_what_the_request_links_a_new_node_to() -> None:
     neighbours = [("likes", "alien"), ("rated", "solaris")]
     found = ask(MODEL, [described(*neighbours)], TAIL, edgeType="likes", topk=9, exclude_flag="mask")
