@@ -107,8 +107,9 @@ def link_scores(
             mean = items.mean(0) if mean is None else mean
             chosen[unseen] = mean
         for vectors, given in zip((queries, chosen), new, strict=True):
-            for position in given.keys() & range(start, start + len(queries)):
-                vectors[position - start] = given[position]
+            for position, vector in given.items():
+                if start <= position < start + len(queries):
+                    vectors[position - start] = vector
         scores[part] = np.vecdot(queries, chosen)
     return scores
 

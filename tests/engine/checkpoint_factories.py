@@ -152,14 +152,23 @@ def start_job(root: MlRoot) -> subprocess.Popen[str]:
 
 def interrupt(root: MlRoot, number: signal.Signals, state: str, times: int = 2) -> tuple[int, str]:
     """Start the job, and send it the signal once its state `state` was seen to be new so often; exit code and log."""
+    seen: set[int] = set()
+
+    def ready() -> bool:
+        for path in root.checkpoints.glob(f"*/target-0/{state}.safetensors"):
+            with contextlib.suppress(FileNotFoundError):
+                seen.add(path.stat().st_mtime_ns)
+        return len(seen) >= times
+
+    return interrupt_when(root, number, ready)
+
+
+def interrupt_when(root: MlRoot, number: signal.Signals, ready: Callable[[], bool]) -> tuple[int, str]:
+    """Start the job, and send it the signal once it is `ready`; exit code and log."""
     job = start_job(root)
     try:
-        seen: set[int] = set()
         deadline = time.monotonic() + 60
-        while len(seen) < times and job.poll() is None and time.monotonic() < deadline:
-            for path in root.checkpoints.glob(f"*/target-0/{state}.safetensors"):
-                with contextlib.suppress(FileNotFoundError):
-                    seen.add(path.stat().st_mtime_ns)
+        while not ready() and job.poll() is None and time.monotonic() < deadline:
             time.sleep(0.001)
         assert job.poll() is None, job.communicate()[0]
         job.send_signal(number)

@@ -6,8 +6,6 @@ import json
 import re
 import shutil
 import signal
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +16,7 @@ from ekiden.contracts.tasks import Task
 from ekiden_engine.cli import run_command
 from ekiden_engine.graph import Target
 from ekiden_engine.mlroot import ROOT_VARIABLE, MlRoot
-from tests.engine.checkpoint_factories import digests, start_job
+from tests.engine.checkpoint_factories import digests, interrupt_when, start_job
 from tests.engine.model_factories import make_train_job
 from tests.engine.search_factories import RATED, make_configuration, make_param, make_ratings
 
@@ -81,21 +79,6 @@ def make_space() -> str:
     return json.dumps(make_configuration([lr], model="custom"))
 
 
-def end(root: MlRoot, number: signal.Signals, ready: Callable[[], bool]) -> tuple[int, str]:
-    """Start the job and send it the signal once it is `ready`; exit code and log."""
-    job = start_job(root)
-    try:
-        deadline = time.monotonic() + 60
-        while not ready() and job.poll() is None and time.monotonic() < deadline:
-            time.sleep(0.005)
-        assert job.poll() is None, job.communicate()[0]
-        job.send_signal(number)
-        log, _ = job.communicate(timeout=60)
-    finally:
-        job.kill()
-    return job.returncode, log
-
-
 def restart(root: MlRoot) -> str:
     """Start the job again, to its end; the log."""
     job = start_job(root)
@@ -146,7 +129,7 @@ def test_an_interrupted_script_goes_on_from_its_state_and_ends_as_if_nothing_had
     def ready() -> bool:
         return bool(kept(root, "target-0/script-*/state.npz"))
 
-    code, _ = end(root, number, ready)
+    code, _ = interrupt_when(root, number, ready)
     assert code == (0 if number == signal.SIGTERM else -number)
     log = restart(root)
 
@@ -164,7 +147,7 @@ def test_an_interrupted_search_goes_on_within_the_trial_that_was_running(tmp_pat
     def ready() -> bool:
         return any(int(path.read_text()) > 3 for path in kept(root, "target-0/trial-1/script-*/step"))
 
-    code, log = end(root, signal.SIGKILL, ready)
+    code, log = interrupt_when(root, signal.SIGKILL, ready)
     assert code == -signal.SIGKILL
     begun = re.findall(r"lr (\S+) begins at (\d+)", log)
     assert [step for _, step in begun] == ["0", "0"]
